@@ -1,0 +1,62 @@
+"""Dense neural networks on the CPU, compiled."""
+
+from cnet.initializers import (
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    Initializer,
+    LecunNormal,
+    Orthogonal,
+    Uniform,
+    Zeros,
+)
+from cnet.layers import Layer
+from cnet.losses import (
+    AbsoluteError,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Huber,
+    Loss,
+    Poisson,
+    Quantile,
+    SquaredError,
+)
+from cnet.network import NeuralNetwork
+from cnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, Rprop
+from cnet.training import Callback, DivergenceError, History
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "AbsoluteError",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "BinaryCrossEntropy",
+    "Callback",
+    "CrossEntropy",
+    "DivergenceError",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "History",
+    "Huber",
+    "Initializer",
+    "Layer",
+    "LecunNormal",
+    "Loss",
+    "NeuralNetwork",
+    "Optimizer",
+    "Orthogonal",
+    "Poisson",
+    "Quantile",
+    "RMSprop",
+    "Rprop",
+    "SquaredError",
+    "Uniform",
+    "Zeros",
+    "__version__",
+]

@@ -1,0 +1,236 @@
+"""The one place that checks and copies the arrays that users pass in.
+
+What comes out is what the engine wants: native dtype, C-contiguous, aligned, finite, of the right
+shape. An array that is so already comes out as it is, not copied.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnet._core.engine import all_finite
+from cnet.losses import Loss
+
+_ALIGNMENT = 64  # bytes, a cache line and the widest vector
+_NO_LABELS = np.empty(0, np.intp)
+
+
+class Data(NamedTuple):
+    """Examples as the engine reads them; an array that does not apply is empty.
+
+    Attributes
+    ----------
+    x : ndarray of shape (n, n_inputs)
+    targets : ndarray of shape (n, n_outputs), or (0, 0) where labels are given
+    labels : ndarray of shape (n,), intp, or (0,)
+    sample_weight : ndarray of shape (n,), or (0,)
+    is_row : bool
+        Whether x came as a single row of one dimension.
+    """
+
+    x: NDArray[Any]
+    targets: NDArray[Any]
+    labels: NDArray[np.intp]
+    sample_weight: NDArray[Any]
+    is_row: bool
+
+
+def aligned_empty(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return an uninitialised array of `size` elements that starts at a multiple of 64 bytes."""
+    n_bytes = size * dtype.itemsize
+    raw = np.empty(n_bytes + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + n_bytes].view(dtype)
+
+
+def as_inputs(x: Any, n_inputs: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], bool]:
+    """Return x as a matrix of `n_inputs` columns, and whether it came as a single row."""
+    array = _as_numbers("x", x)
+    is_row = array.ndim == 1
+    if array.ndim not in (1, 2):
+        raise ValueError(
+            f"x must have 1 or 2 dimensions, (n_inputs,) or (n, n_inputs), got shape {array.shape}"
+        )
+    if array.size == 0:
+        raise ValueError(f"x is empty: it must have at least one row, got shape {array.shape}")
+    if array.shape[-1] != n_inputs:
+        raise ValueError(
+            f"x must have {n_inputs} columns, one for each input of the network, "
+            f"got shape {array.shape}"
+        )
+    return _as_real("x", np.atleast_2d(array), dtype), is_row
+
+
+def as_data(
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    *,
+    n_inputs: int,
+    n_outputs: int,
+    dtype: np.dtype[Any],
+    loss: Loss | None,
+) -> Data:
+    """Return inputs, targets and weights as the engine reads them.
+
+    `loss` is the loss that the targets are checked for; None stands for a function of the user's,
+    which gets labels as one-hot rows like every loss but cross_entropy.
+    """
+    inputs, is_row = as_inputs(x, n_inputs, dtype)
+    n = len(inputs)
+    targets, labels = _as_targets(y, n, n_outputs, dtype, loss, is_row)
+    weights = np.empty(0, dtype)
+    if sample_weight is not None:
+        given = _as_numbers("sample_weight", sample_weight)
+        if given.ndim == 0 and is_row:
+            given = given.reshape(1)
+        if given.shape != (n,):
+            raise ValueError(
+                f"sample_weight must have shape ({n},), one weight for each row of x, "
+                f"got shape {given.shape}"
+            )
+        weights = _as_real("sample_weight", given, dtype)
+        if weights.min() < 0:
+            raise ValueError(f"sample_weight must not be negative, got {weights.min():g}")
+    return Data(inputs, targets, labels, weights, is_row)
+
+
+def as_weights(
+    name: str, values: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Return values for a layer's weights or biases, which must have just this shape."""
+    array = _as_numbers(name, values)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got shape {array.shape}")
+    return _as_real(name, array, dtype)
+
+
+def _as_targets(
+    y: Any,
+    n: int,
+    n_outputs: int,
+    dtype: np.dtype[Any],
+    loss: Loss | None,
+    is_row: bool,
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    given = _as_numbers("y", y)
+    if given.size == 0:
+        raise ValueError(f"y is empty: it must have a target for each row of x, got {given.shape}")
+    # The target of a single row may come without the dimension of rows, as the row did.
+    if is_row and (given.ndim == 0 or (given.ndim == 1 and given.shape == (n_outputs,))):
+        given = given[np.newaxis]
+    if given.ndim not in (1, 2) or len(given) != n:
+        raise ValueError(
+            f"y must have {n} rows, as many as x, in one or two dimensions, got shape {given.shape}"
+        )
+    if given.ndim == 2 and given.shape[1] not in (1, n_outputs):
+        raise ValueError(
+            f"y must have {n_outputs} columns, one for each output of the network, "
+            f"got shape {given.shape}"
+        )
+    by_labels = loss is not None and loss.name == "cross_entropy"
+    if n_outputs > 1 and (given.ndim == 1 or given.shape[1] == 1):
+        labels = _as_labels(given.reshape(n), n_outputs)
+        if by_labels:
+            return np.empty((0, 0), dtype), labels
+        one_hot = np.zeros((n, n_outputs), dtype)
+        one_hot[np.arange(n), labels] = 1
+        return one_hot, _NO_LABELS
+    targets = _as_real("y", given.reshape(n, n_outputs), dtype)
+    if loss is not None:
+        low, high = targets.min(), targets.max()
+        if low < loss.low or high > loss.high:
+            wanted = f"at least {loss.low:g}"
+            if np.isfinite(loss.high):
+                wanted += f" and at most {loss.high:g}"
+            raise ValueError(
+                f"y must be {wanted} for loss '{loss.name}', "
+                f"got {low if low < loss.low else high:g}"
+            )
+    if by_labels:
+        sums = targets.sum(axis=1)
+        worst = int(np.argmax(np.abs(sums - 1)))
+        # 1e-3 leaves room for probabilities that were rounded to three places or to float16.
+        if abs(sums[worst] - 1) > 1e-3:
+            raise ValueError(
+                "y must be integer labels, or rows that sum to 1, for loss 'cross_entropy', "
+                f"got row {worst} with sum {sums[worst]:g}"
+            )
+    return targets, _NO_LABELS
+
+
+def _as_labels(y: NDArray[Any], n_classes: int) -> NDArray[np.intp]:
+    """Return integer labels from 0 to n_classes - 1."""
+    wanted = (
+        f"y must be integer labels from 0 to {n_classes - 1}, or have {n_classes} columns, "
+        f"as the network has {n_classes} outputs"
+    )
+    if y.dtype.kind == "f":
+        strange = y[~(np.floor(y) == y)]
+        if strange.size:
+            raise ValueError(f"{wanted}; got {strange[0]:g}")
+    low, high = y.min(), y.max()
+    if low < 0 or high >= n_classes:
+        raise ValueError(f"{wanted}; got {low if low < 0 else high:g}")
+    return np.ascontiguousarray(y, np.intp)
+
+
+def _as_numbers(name: str, values: Any) -> NDArray[Any]:
+    """Return `values` as an array of real numbers of any dtype and layout."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(f"{name} must not have masked values; fill them first, x.filled(...)")
+    if hasattr(values, "toarray") and not isinstance(values, np.ndarray):
+        raise ValueError(
+            f"{name} must be a dense array, got a sparse {type(values).__name__}; "
+            f"pass {name}.toarray()"
+        )
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(
+            f"{name} must be an array of numbers, got rows of different lengths"
+        ) from None
+    if array.dtype.kind == "O":
+        array = _from_objects(name, array)
+    if array.dtype.kind not in "biuf":
+        kinds = {"U": "text", "S": "text", "T": "text", "c": "complex numbers", "V": "records"}
+        got = kinds.get(array.dtype.kind, f"dtype {array.dtype}")
+        raise ValueError(f"{name} must be an array of real numbers, got {got}")
+    return array
+
+
+def _from_objects(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of Python objects as float64; text that looks like a number is still text."""
+    for value in array.flat:
+        if isinstance(value, (str, bytes)):
+            raise ValueError(f"{name} must be an array of real numbers, got the text {value!r}")
+        if value is None:
+            raise ValueError(f"{name} must be an array of real numbers, got None")
+        if isinstance(value, (complex, np.complexfloating)):
+            raise ValueError(f"{name} must be an array of real numbers, got {value!r}")
+        if hasattr(value, "__len__"):
+            raise ValueError(f"{name} must be an array of numbers, got rows of different lengths")
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} must be an array of real numbers, got {type(array.flat[0]).__name__} objects"
+        ) from None
+
+
+def _as_real(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return `array` in the network's dtype, contiguous, aligned and finite."""
+    # The overflow of a float64 beyond float32 is looked for below.
+    with np.errstate(over="ignore"):
+        result = np.require(array, dtype, ["C", "A"])
+    if not all_finite(result.reshape(-1)):
+        index = np.argwhere(~np.isfinite(result))[0]
+        value = array[tuple(index)]
+        where = f"{name}[{', '.join(str(i) for i in index)}]"
+        if np.isfinite(value):
+            raise ValueError(f"{name} must fit {dtype}, got {value:g} at {where}")
+        raise ValueError(f"{name} must not have NaN or infinite values, got {value} at {where}")
+    return result

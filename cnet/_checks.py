@@ -1,0 +1,104 @@
+"""Checks of the single values that users pass in: numbers, names and settings objects."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as they read in a sentence."""
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def as_integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return `value` as an int of at least `low` and at most `high`."""
+    wanted = f"an integer of at least {low}"
+    if high is not None:
+        wanted += f" and at most {high}"
+    # A bool is an int to Python, but nobody means True neurons.
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be {wanted}, got {value}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be {wanted}, got {value!r}") from None
+    if number < low or (high is not None and number > high):
+        raise ValueError(f"{name} must be {wanted}, got {number}")
+    return number
+
+
+def as_number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """Return `value` as a finite float between `low` and `high`, without an end that is open."""
+    bounds = []
+    if low > -math.inf:
+        bounds.append(f"{'above' if open_low else 'at least'} {low:g}")
+    if high < math.inf:
+        bounds.append(f"{'below' if open_high else 'at most'} {high:g}")
+    wanted = " ".join(["a finite number", " and ".join(bounds)]).strip()
+    if isinstance(value, (bool, str, bytes)):
+        raise TypeError(f"{name} must be {wanted}, got {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be {wanted}, got {value!r}") from None
+    if (
+        not math.isfinite(number)
+        or number < low
+        or number > high
+        or (open_low and number == low)
+        or (open_high and number == high)
+    ):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    return number
+
+
+def as_flag(name: str, value: Any) -> bool:
+    """Return `value` if it is True or False, NumPy's included."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def as_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """Return `value` if it is one of the names in `choices`."""
+    choices = tuple(choices)
+    if isinstance(value, str) and value in choices:
+        return value
+    raise ValueError(f"{name} must be one of {listed(choices)}, got {value!r}")
+
+
+def as_settings(name: str, value: Any, base: type[T], choices: Mapping[str, Callable[..., T]]) -> T:
+    """Return the object that `value` is or names.
+
+    A name may carry its settings in the order the class takes them, as in ``"quantile(0.9)"``.
+    """
+    if isinstance(value, base):
+        return value
+    if isinstance(value, str):
+        called, bracket, settings = value.partition("(")
+        if called in choices:
+            if not bracket:
+                return choices[called]()
+            try:
+                arguments = ast.literal_eval(f"({settings.removesuffix(')')},)")
+            except (ValueError, SyntaxError):
+                arguments = None
+            if settings.endswith(")") and arguments is not None:
+                return choices[called](*arguments)
+    raise ValueError(
+        f"{name} must be one of {listed(choices)} or a cnet.{base.__name__} object, got {value!r}"
+    )

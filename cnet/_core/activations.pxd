@@ -1,0 +1,311 @@
+"""Activations: a value and a derivative each, over the whole range of the dtype.
+
+To add one: a code, its two functions, its line in `activate` and in `chain`, its name in
+`activation_codes` and, where the derivative cannot be had from the output alone, its code in
+`needs_preactivation`. Nothing else names activations one by one.
+"""
+
+from libc.math cimport M_SQRT1_2
+
+from cnet._core.scalar cimport (
+    absolute,
+    complementary_error,
+    exponential,
+    exponential_minus_1,
+    hyperbolic_tangent,
+    logarithm_of_1_plus,
+    real,
+)
+
+
+cdef enum Activation:
+    LINEAR
+    SIGMOID
+    TANH
+    RELU
+    LEAKY_RELU
+    ELU
+    SELU
+    GELU
+    SILU
+    SOFTPLUS
+    SOFTSIGN
+    EXP
+    SOFTMAX
+
+
+cdef inline dict activation_codes():
+    return {
+        "linear": LINEAR,
+        "sigmoid": SIGMOID,
+        "tanh": TANH,
+        "relu": RELU,
+        "leaky_relu": LEAKY_RELU,
+        "elu": ELU,
+        "selu": SELU,
+        "gelu": GELU,
+        "silu": SILU,
+        "softplus": SOFTPLUS,
+        "softsign": SOFTSIGN,
+        "exp": EXP,
+        "softmax": SOFTMAX,
+    }
+
+
+cdef inline bint needs_preactivation(Py_ssize_t activation) noexcept nogil:
+    """Whether the derivative needs z; the others find it in the output, which is kept anyway."""
+    return activation == GELU or activation == SILU
+
+
+# Klambauer et al. (2017), "Self-Normalizing Neural Networks", equation 14.
+cdef extern from *:
+    """
+    #define CNET_SELU_ALPHA 1.6732632423543772848170429916717
+    #define CNET_SELU_SCALE 1.0507009873554804934193349852946
+    #define CNET_INVERSE_SQRT_2PI 0.39894228040143267793994605993438
+    """
+    const double SELU_ALPHA "CNET_SELU_ALPHA"
+    const double SELU_SCALE "CNET_SELU_SCALE"
+    const double INVERSE_SQRT_2PI "CNET_INVERSE_SQRT_2PI"
+
+
+cdef inline real sigmoid(real z) noexcept nogil:
+    """1 / (1 + exp(-z)), of an exponent that is never positive."""
+    cdef real e = exponential(-absolute(z))
+    cdef real larger = 1 / (1 + e)
+    return e * larger if z < 0 else larger
+
+
+cdef inline real sigmoid_derivative(real z, real a) noexcept nogil:
+    return a * (1 - a)
+
+
+cdef inline real tanh_value(real z) noexcept nogil:
+    return hyperbolic_tangent(z)
+
+
+cdef inline real tanh_derivative(real z, real a) noexcept nogil:
+    return 1 - a * a
+
+
+cdef inline real relu(real z) noexcept nogil:
+    # Not `z > 0`: a NaN must come through.
+    return 0 if z < 0 else z
+
+
+cdef inline real relu_derivative(real z, real a) noexcept nogil:
+    return 1 if a > 0 else 0
+
+
+cdef inline real leaky_relu(real z) noexcept nogil:
+    return z if z > 0 else <real>0.01 * z
+
+
+cdef inline real leaky_relu_derivative(real z, real a) noexcept nogil:
+    return <real>1 if a > 0 else <real>0.01
+
+
+cdef inline real elu(real z) noexcept nogil:
+    return z if z > 0 else exponential_minus_1(z)
+
+
+cdef inline real elu_derivative(real z, real a) noexcept nogil:
+    return 1 if a > 0 else a + 1
+
+
+cdef inline real selu(real z) noexcept nogil:
+    return <real>SELU_SCALE * (z if z > 0 else <real>SELU_ALPHA * exponential_minus_1(z))
+
+
+cdef inline real selu_derivative(real z, real a) noexcept nogil:
+    return <real>SELU_SCALE if a > 0 else a + <real>(SELU_SCALE * SELU_ALPHA)
+
+
+cdef inline real normal_cdf(real z) noexcept nogil:
+    # Of erfc, not 1 + erf, which loses every digit below -6.
+    return <real>0.5 * complementary_error(-z * <real>M_SQRT1_2)
+
+
+cdef inline real gelu(real z) noexcept nogil:
+    """z Phi(z), exact (Hendrycks and Gimpel, 2016)."""
+    return z * normal_cdf(z)
+
+
+cdef inline real gelu_derivative(real z, real a) noexcept nogil:
+    return normal_cdf(z) + z * <real>INVERSE_SQRT_2PI * exponential(-<real>0.5 * z * z)
+
+
+cdef inline real silu(real z) noexcept nogil:
+    return z * sigmoid(z)
+
+
+cdef inline real silu_derivative(real z, real a) noexcept nogil:
+    cdef real s = sigmoid(z)
+    return s * (1 + z * (1 - s))
+
+
+cdef inline real softplus(real z) noexcept nogil:
+    """log(1 + exp(z)), of an exponent that is never positive."""
+    return relu(z) + logarithm_of_1_plus(exponential(-absolute(z)))
+
+
+cdef inline real softplus_derivative(real z, real a) noexcept nogil:
+    return -exponential_minus_1(-a)
+
+
+cdef inline real softsign(real z) noexcept nogil:
+    return z / (1 + absolute(z))
+
+
+cdef inline real softsign_derivative(real z, real a) noexcept nogil:
+    return (1 - absolute(a)) * (1 - absolute(a))
+
+
+cdef inline real exp_value(real z) noexcept nogil:
+    return exponential(z)
+
+
+cdef inline real exp_derivative(real z, real a) noexcept nogil:
+    return a
+
+
+cdef inline void map_value(
+    real (*value)(real) noexcept nogil,
+    Py_ssize_t n,
+    const real* z,  # IN
+    real* a,  # OUT, may be z
+) noexcept nogil:
+    """a = value(z). The function is a constant at each call, so the compiler inlines it."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        a[i] = value(z[i])
+
+
+cdef inline void multiply_derivative(
+    real (*derivative)(real, real) noexcept nogil,
+    Py_ssize_t n,
+    const real* z,  # IN
+    const real* a,  # IN
+    real* delta,  # INOUT
+) noexcept nogil:
+    """delta = delta * derivative(z, a)."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        delta[i] = delta[i] * derivative(z[i], a[i])
+
+
+cdef inline void softmax(
+    Py_ssize_t B,
+    Py_ssize_t O,
+    const real* z_BO,  # IN
+    real* a_BO,  # OUT, may be z_BO
+) noexcept nogil:
+    """a = exp(z - max z) / sum exp(z - max z), row by row."""
+    cdef Py_ssize_t i, j
+    cdef real largest, total
+    cdef const real* z
+    cdef real* a
+    for i in range(B):
+        z = z_BO + i * O
+        a = a_BO + i * O
+        largest = z[0]
+        for j in range(1, O):
+            largest = z[j] if z[j] > largest else largest
+        total = 0
+        for j in range(O):
+            a[j] = exponential(z[j] - largest)
+            total += a[j]
+        for j in range(O):
+            a[j] = a[j] / total
+
+
+cdef inline void chain_softmax(
+    Py_ssize_t B,
+    Py_ssize_t O,
+    const real* a_BO,  # IN
+    real* delta_BO,  # INOUT
+) noexcept nogil:
+    """delta = a * (delta - sum(delta * a)), row by row: the Jacobian of softmax."""
+    cdef Py_ssize_t i, j
+    cdef real inner
+    cdef const real* a
+    cdef real* delta
+    for i in range(B):
+        a = a_BO + i * O
+        delta = delta_BO + i * O
+        inner = 0
+        for j in range(O):
+            inner += delta[j] * a[j]
+        for j in range(O):
+            delta[j] = a[j] * (delta[j] - inner)
+
+
+cdef inline void activate(
+    Py_ssize_t activation,
+    Py_ssize_t B,
+    Py_ssize_t O,
+    const real* z_BO,  # IN
+    real* a_BO,  # OUT, may be z_BO
+) noexcept nogil:
+    """a = f(z)."""
+    cdef Py_ssize_t n = B * O
+    if activation == SIGMOID:
+        map_value[real](sigmoid[real], n, z_BO, a_BO)
+    elif activation == TANH:
+        map_value[real](tanh_value[real], n, z_BO, a_BO)
+    elif activation == RELU:
+        map_value[real](relu[real], n, z_BO, a_BO)
+    elif activation == LEAKY_RELU:
+        map_value[real](leaky_relu[real], n, z_BO, a_BO)
+    elif activation == ELU:
+        map_value[real](elu[real], n, z_BO, a_BO)
+    elif activation == SELU:
+        map_value[real](selu[real], n, z_BO, a_BO)
+    elif activation == GELU:
+        map_value[real](gelu[real], n, z_BO, a_BO)
+    elif activation == SILU:
+        map_value[real](silu[real], n, z_BO, a_BO)
+    elif activation == SOFTPLUS:
+        map_value[real](softplus[real], n, z_BO, a_BO)
+    elif activation == SOFTSIGN:
+        map_value[real](softsign[real], n, z_BO, a_BO)
+    elif activation == EXP:
+        map_value[real](exp_value[real], n, z_BO, a_BO)
+    elif activation == SOFTMAX:
+        softmax(B, O, z_BO, a_BO)
+
+
+cdef inline void chain(
+    Py_ssize_t activation,
+    Py_ssize_t B,
+    Py_ssize_t O,
+    const real* z_BO,  # IN
+    const real* a_BO,  # IN
+    real* delta_BO,  # INOUT
+) noexcept nogil:
+    """delta = dL/da in, dL/dz = dL/da f'(z) out."""
+    cdef Py_ssize_t n = B * O
+    if activation == SIGMOID:
+        multiply_derivative[real](sigmoid_derivative[real], n, z_BO, a_BO, delta_BO)
+    elif activation == TANH:
+        multiply_derivative[real](tanh_derivative[real], n, z_BO, a_BO, delta_BO)
+    elif activation == RELU:
+        multiply_derivative[real](relu_derivative[real], n, z_BO, a_BO, delta_BO)
+    elif activation == LEAKY_RELU:
+        multiply_derivative[real](leaky_relu_derivative[real], n, z_BO, a_BO, delta_BO)
+    elif activation == ELU:
+        multiply_derivative[real](elu_derivative[real], n, z_BO, a_BO, delta_BO)
+    elif activation == SELU:
+        multiply_derivative[real](selu_derivative[real], n, z_BO, a_BO, delta_BO)
+    elif activation == GELU:
+        multiply_derivative[real](gelu_derivative[real], n, z_BO, a_BO, delta_BO)
+    elif activation == SILU:
+        multiply_derivative[real](silu_derivative[real], n, z_BO, a_BO, delta_BO)
+    elif activation == SOFTPLUS:
+        multiply_derivative[real](softplus_derivative[real], n, z_BO, a_BO, delta_BO)
+    elif activation == SOFTSIGN:
+        multiply_derivative[real](softsign_derivative[real], n, z_BO, a_BO, delta_BO)
+    elif activation == EXP:
+        multiply_derivative[real](exp_derivative[real], n, z_BO, a_BO, delta_BO)
+    elif activation == SOFTMAX:
+        chain_softmax(B, O, a_BO, delta_BO)

@@ -1,0 +1,81 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Arrays of reals are float32 or float64, all of a call alike. Shapes: P parameters, n rows, I inputs
+# and O outputs of the network; "or empty" arrays have length 0 in their first dimension.
+
+ACTIVATIONS: dict[str, int]
+LOSSES: dict[str, int]
+OPTIMIZERS: dict[str, int]
+OPTIMIZER_SETTINGS: int
+PROGRAM_COLUMNS: int
+
+def keeps_preactivation(activation: int) -> bool: ...
+def workspace_size(program: NDArray[np.intp], capacity: int) -> int: ...
+def all_finite(values: NDArray[Any]) -> bool: ...
+def forward(
+    program: NDArray[np.intp],
+    parameters: NDArray[Any],
+    x: NDArray[Any],
+    outputs: NDArray[Any],
+    workspace: NDArray[Any],
+    capacity: int,
+) -> None: ...
+def backward(
+    program: NDArray[np.intp],
+    parameters: NDArray[Any],
+    x: NDArray[Any],
+    output_gradient: NDArray[Any],
+    workspace: NDArray[Any],
+    capacity: int,
+    gradient: NDArray[Any],
+    input_gradient: NDArray[Any],
+) -> None: ...
+def loss_and_gradient(
+    program: NDArray[np.intp],
+    parameters: NDArray[Any],
+    x: NDArray[Any],
+    targets: NDArray[Any],
+    labels: NDArray[np.intp],
+    sample_weight: NDArray[Any],
+    loss: int,
+    setting: float,
+    scale: float,
+    workspace: NDArray[Any],
+    capacity: int,
+    gradient: NDArray[Any],
+    input_gradient: NDArray[Any],
+    outputs: NDArray[Any],
+) -> float: ...
+def apply_update(
+    optimizer: int,
+    settings: NDArray[np.float64],
+    step: int,
+    parameters: NDArray[Any],
+    gradient: NDArray[Any],
+    moments: NDArray[Any],
+) -> None: ...
+def train(
+    program: NDArray[np.intp],
+    parameters: NDArray[Any],
+    x: NDArray[Any],
+    targets: NDArray[Any],
+    labels: NDArray[np.intp],
+    sample_weight: NDArray[Any],
+    loss: int,
+    setting: float,
+    mean: bool,
+    order: NDArray[np.intp],
+    batch_size: int,
+    optimizer: int,
+    settings: NDArray[np.float64],
+    steps: NDArray[np.intp],
+    moments: NDArray[Any],
+    gradient: NDArray[Any],
+    finished: NDArray[Any],
+    workspace: NDArray[Any],
+    capacity: int,
+    totals: NDArray[np.float64],
+) -> int: ...

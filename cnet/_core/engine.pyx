@@ -1,0 +1,488 @@
+"""The compiled loops behind the Python classes: forward, loss and gradient, update, whole epochs.
+
+A network arrives as a program, one row of integers per layer (`Layer` below), and one flat array of
+parameters. Everything else is an array that the caller has checked and allocated; nothing is allocated
+here, and the GIL is given back for all but a look at pending signals every 50 ms. An array that does
+not apply is given empty.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport isfinite
+from libc.string cimport memcpy, memset
+from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
+from numpy cimport intp_t
+
+from cnet._core.activations cimport activation_codes, chain, needs_preactivation
+from cnet._core.dense cimport dense_backward, dense_forward, dense_gradient
+from cnet._core.gemm cimport panel_size
+from cnet._core.losses cimport loss_and_delta, loss_codes
+from cnet._core.optimizers cimport SETTINGS_LENGTH, Settings, optimizer_codes, update
+from cnet._core.scalar cimport real
+
+ACTIVATIONS = activation_codes()
+LOSSES = loss_codes()
+OPTIMIZERS = optimizer_codes()
+OPTIMIZER_SETTINGS = SETTINGS_LENGTH
+
+# What a layer is to the engine: a row of the program, read as this struct.
+cdef struct Layer:
+    intp_t n_inputs
+    intp_t n_neurons
+    intp_t activation
+    intp_t weights  # offset into the parameters
+    intp_t biases  # offset into the parameters, or -1
+    intp_t outputs  # offset into the workspace, in elements per row
+    intp_t preactivations  # likewise; equal to outputs where z is not kept
+
+PROGRAM_COLUMNS = sizeof(Layer) // sizeof(intp_t)
+
+
+def keeps_preactivation(Py_ssize_t activation):
+    """Whether a layer with this activation code keeps z beside its output for the backward pass."""
+    return needs_preactivation(activation)
+
+
+# A network laid over the caller's arrays, for one block of rows at a time.
+cdef struct Network:
+    const Layer* layers
+    Py_ssize_t n_layers
+    Py_ssize_t capacity  # rows of a block
+    Py_ssize_t outputs  # elements per row of all layers' outputs and pre-activations
+    Py_ssize_t widest  # the most neurons of a layer
+
+
+cdef Network lay_out(const intp_t[:, ::1] program, Py_ssize_t capacity) noexcept nogil:
+    cdef Network network
+    cdef Py_ssize_t i
+    network.layers = <const Layer*>&program[0, 0]
+    network.n_layers = program.shape[0]
+    network.capacity = capacity
+    network.outputs = 0
+    network.widest = 0
+    for i in range(network.n_layers):
+        network.outputs += network.layers[i].n_neurons
+        if network.layers[i].preactivations != network.layers[i].outputs:
+            network.outputs += network.layers[i].n_neurons
+        network.widest = max(network.widest, network.layers[i].n_neurons)
+    return network
+
+
+# The workspace, in this order: outputs, gathered rows of x, two deltas, scratch of the products.
+
+cdef inline real* gathered_of(Network* network, real* workspace) noexcept nogil:
+    return workspace + network.capacity * network.outputs
+
+
+cdef inline real* delta_of(Network* network, real* workspace, bint second) noexcept nogil:
+    return (gathered_of(network, workspace) + network.capacity * network.layers[0].n_inputs
+            + (network.capacity * network.widest if second else 0))
+
+
+cdef inline real* scratch_of(Network* network, real* workspace) noexcept nogil:
+    return delta_of(network, workspace, True) + network.capacity * network.widest
+
+
+def workspace_size(const intp_t[:, ::1] program, Py_ssize_t capacity):
+    """Elements of workspace for blocks of up to `capacity` rows."""
+    cdef Network network = lay_out(program, capacity)
+    cdef float* start = NULL
+    return (scratch_of(&network, start) - start) + panel_size(start)
+
+
+# A clock that looks for Ctrl-C, and costs nothing where a step takes nanoseconds.
+cdef struct Watch:
+    double work
+    clock_t last
+
+
+cdef int look_for_signals(Watch* watch, double work) except -1 nogil:
+    """Raise KeyboardInterrupt, or run the user's signal handler, at most 50 ms late."""
+    cdef clock_t now
+    watch.work += work
+    if watch.work > 1e6:
+        watch.work = 0
+        now = clock()
+        if now - watch.last > CLOCKS_PER_SEC // 20:
+            watch.last = now
+            with gil:
+                PyErr_CheckSignals()
+    return 0
+
+
+cdef inline double work_of(Network* network, Py_ssize_t rows) noexcept nogil:
+    """About how many multiplications a forward and backward pass takes, plus a call's overhead."""
+    cdef Py_ssize_t i
+    cdef double parameters = 0
+    for i in range(network.n_layers):
+        parameters += <double>network.layers[i].n_inputs * network.layers[i].n_neurons
+    return 3 * rows * parameters + 100
+
+
+cdef const real* forward_block(
+    Network* network,
+    const real* parameters,  # IN
+    Py_ssize_t B,
+    const real* x_BI,  # IN
+    real* workspace,  # OUT: outputs
+) noexcept nogil:
+    """Every layer's output for one block of rows; returns the last."""
+    cdef Py_ssize_t i
+    cdef const Layer* layer
+    cdef const real* h = x_BI
+    cdef real* a
+    for i in range(network.n_layers):
+        layer = &network.layers[i]
+        a = workspace + network.capacity * layer.outputs
+        dense_forward[real](
+            layer.activation, B, layer.n_inputs, layer.n_neurons,
+            h,
+            parameters + layer.weights,
+            parameters + layer.biases if layer.biases >= 0 else NULL,
+            workspace + network.capacity * layer.preactivations,
+            a,
+            scratch_of(network, workspace),
+        )
+        h = a
+    return h
+
+
+cdef void backward_block(
+    Network* network,
+    const real* parameters,  # IN
+    Py_ssize_t B,
+    const real* x_BI,  # IN
+    real* workspace,  # IN: outputs of forward_block, dL/dz of the last layer in the first delta
+    real* gradient,  # INOUT, or NULL
+    real* dx_BI,  # OUT, or NULL
+) noexcept nogil:
+    """Add one block's gradient to `gradient`; put dL/dx into `dx_BI`."""
+    cdef Py_ssize_t i
+    cdef const Layer* layer
+    cdef const Layer* below
+    cdef const real* h
+    cdef real* scratch = scratch_of(network, workspace)
+    cdef real* delta = delta_of(network, workspace, False)
+    cdef real* delta_below = delta_of(network, workspace, True)
+    for i in range(network.n_layers - 1, -1, -1):
+        layer = &network.layers[i]
+        h = x_BI
+        below = NULL
+        if i > 0:
+            below = &network.layers[i - 1]
+            h = workspace + network.capacity * below.outputs
+        if gradient != NULL:
+            dense_gradient[real](
+                B, layer.n_inputs, layer.n_neurons, h, delta,
+                gradient + layer.weights,
+                gradient + layer.biases if layer.biases >= 0 else NULL,
+                scratch,
+            )
+        if below != NULL:
+            dense_backward[real](
+                B, layer.n_inputs, layer.n_neurons, delta, parameters + layer.weights,
+                delta_below, scratch)
+            chain[real](
+                below.activation, B, below.n_neurons,
+                workspace + network.capacity * below.preactivations, h, delta_below)
+            delta, delta_below = delta_below, delta
+        elif dx_BI != NULL:
+            dense_backward[real](
+                B, layer.n_inputs, layer.n_neurons, delta, parameters + layer.weights,
+                dx_BI, scratch)
+
+
+# What is learnt from: rows of x with targets or labels, and the loss between.
+cdef struct Objective:
+    const void* x
+    const void* targets  # or NULL
+    const intp_t* labels  # or NULL
+    const void* sample_weight  # or NULL
+    Py_ssize_t loss
+    double setting
+
+
+cdef Objective objective_of(
+    const real[:, ::1] x,
+    const real[:, ::1] targets,
+    const intp_t[::1] labels,
+    const real[::1] sample_weight,
+    Py_ssize_t loss,
+    double setting,
+) noexcept nogil:
+    cdef Objective objective
+    objective.x = &x[0, 0]
+    objective.targets = &targets[0, 0] if targets.shape[0] > 0 else NULL
+    objective.labels = &labels[0] if labels.shape[0] > 0 else NULL
+    objective.sample_weight = &sample_weight[0] if sample_weight.shape[0] > 0 else NULL
+    objective.loss = loss
+    objective.setting = setting
+    return objective
+
+
+cdef double loss_of_block(
+    Network* network,
+    Objective* objective,
+    const real* parameters,  # IN
+    Py_ssize_t first,
+    Py_ssize_t B,
+    const intp_t* rows,  # IN: the block's rows in x, or NULL: from `first` on
+    double scale,
+    real* workspace,  # OUT: outputs, dL/dz of the last layer in the first delta
+    const real** x_BI,  # OUT: the block's inputs
+) noexcept nogil:
+    """Forward pass and loss of one block; returns the total of the weighted losses of its rows."""
+    cdef const Layer* last = &network.layers[network.n_layers - 1]
+    cdef Py_ssize_t i, I = network.layers[0].n_inputs, O = last.n_neurons
+    cdef const real* x = <const real*>objective.x
+    cdef const real* targets = <const real*>objective.targets
+    cdef const real* sample_weight = <const real*>objective.sample_weight
+    cdef const intp_t* labels = objective.labels
+    cdef real* gathered
+    cdef const real* a_BO
+    if rows != NULL:
+        gathered = gathered_of(network, workspace)
+        for i in range(B):
+            memcpy(gathered + i * I, x + rows[i] * I, I * sizeof(real))
+        x_BI[0] = gathered
+    else:
+        x_BI[0] = x + first * I
+        targets = targets + first * O if targets != NULL else NULL
+        labels = labels + first if labels != NULL else NULL
+        sample_weight = sample_weight + first if sample_weight != NULL else NULL
+    a_BO = forward_block(network, parameters, B, x_BI[0], workspace)
+    return loss_and_delta[real](
+        objective.loss, <real>objective.setting, last.activation, B, O,
+        workspace + network.capacity * last.preactivations, a_BO,
+        targets, labels, rows, sample_weight,
+        <real>scale, delta_of(network, workspace, False))
+
+
+def forward(
+    const intp_t[:, ::1] program,  # IN
+    const real[::1] parameters,  # IN
+    const real[:, ::1] x,  # IN
+    real[:, ::1] outputs,  # OUT
+    real[::1] workspace,  # scratch; after one block the layers' outputs, as `backward` wants them
+    Py_ssize_t capacity,
+):
+    """Outputs of the last layer for every row of x."""
+    cdef Network network = lay_out(program, capacity)
+    cdef Watch watch = Watch(0, clock())
+    cdef Py_ssize_t first = 0, B, n = x.shape[0], O = outputs.shape[1]
+    cdef const real* a_BO
+    with nogil:
+        while first < n:
+            B = min(capacity, n - first)
+            a_BO = forward_block(&network, &parameters[0], B, &x[first, 0], &workspace[0])
+            memcpy(&outputs[first, 0], a_BO, B * O * sizeof(real))
+            look_for_signals(&watch, work_of(&network, B))
+            first += B
+
+
+def backward(
+    const intp_t[:, ::1] program,  # IN
+    const real[::1] parameters,  # IN
+    const real[:, ::1] x,  # IN, one block
+    const real[:, ::1] output_gradient,  # IN, dL/da of the last layer
+    real[::1] workspace,  # INOUT, as `forward` of the same x left it
+    Py_ssize_t capacity,
+    real[::1] gradient,  # OUT, or empty
+    real[:, ::1] input_gradient,  # OUT, or empty
+):
+    """Gradients of a loss that was computed outside, from its gradient by the outputs."""
+    cdef Network network = lay_out(program, capacity)
+    cdef const Layer* last = &network.layers[network.n_layers - 1]
+    cdef Py_ssize_t B = x.shape[0]
+    cdef real* delta = delta_of(&network, &workspace[0], False)
+    with nogil:
+        memcpy(delta, &output_gradient[0, 0], B * last.n_neurons * sizeof(real))
+        chain[real](
+            last.activation, B, last.n_neurons,
+            &workspace[0] + capacity * last.preactivations,
+            &workspace[0] + capacity * last.outputs, delta)
+        if gradient.shape[0] > 0:
+            memset(&gradient[0], 0, gradient.shape[0] * sizeof(real))
+        backward_block[real](
+            &network, &parameters[0], B, &x[0, 0], &workspace[0],
+            &gradient[0] if gradient.shape[0] > 0 else NULL,
+            &input_gradient[0, 0] if input_gradient.shape[0] > 0 else NULL)
+
+
+def loss_and_gradient(
+    const intp_t[:, ::1] program,  # IN
+    const real[::1] parameters,  # IN
+    const real[:, ::1] x,  # IN
+    const real[:, ::1] targets,  # IN, or empty where labels are given
+    const intp_t[::1] labels,  # IN, or empty
+    const real[::1] sample_weight,  # IN, or empty
+    Py_ssize_t loss,
+    double setting,
+    double scale,
+    real[::1] workspace,  # scratch
+    Py_ssize_t capacity,
+    real[::1] gradient,  # OUT, or empty
+    real[:, ::1] input_gradient,  # OUT, or empty
+    real[:, ::1] outputs,  # OUT, or empty
+):
+    """Scaled total of the rows' losses and, where wanted, its gradients and the outputs."""
+    cdef Network network = lay_out(program, capacity)
+    cdef Objective objective = objective_of[real](
+        x, targets, labels, sample_weight, loss, setting)
+    cdef Watch watch = Watch(0, clock())
+    cdef const Layer* last = &network.layers[network.n_layers - 1]
+    cdef Py_ssize_t first = 0, B, n = x.shape[0]
+    cdef real* d_parameters = &gradient[0] if gradient.shape[0] > 0 else NULL
+    cdef const real* x_BI
+    cdef real* dx_BI
+    cdef double total = 0
+    with nogil:
+        if d_parameters != NULL:
+            memset(d_parameters, 0, gradient.shape[0] * sizeof(real))
+        while first < n:
+            B = min(capacity, n - first)
+            total += loss_of_block[real](
+                &network, &objective, &parameters[0], first, B, NULL, scale,
+                &workspace[0], &x_BI)
+            dx_BI = &input_gradient[first, 0] if input_gradient.shape[0] > 0 else NULL
+            if d_parameters != NULL or dx_BI != NULL:
+                backward_block[real](
+                    &network, &parameters[0], B, x_BI, &workspace[0], d_parameters, dx_BI)
+            if outputs.shape[0] > 0:
+                memcpy(
+                    &outputs[first, 0], &workspace[0] + capacity * last.outputs,
+                    B * last.n_neurons * sizeof(real))
+            look_for_signals(&watch, work_of(&network, B))
+            first += B
+    return scale * total
+
+
+def apply_update(
+    Py_ssize_t optimizer,
+    const double[::1] settings,  # IN
+    Py_ssize_t step,  # from 1
+    real[::1] parameters,  # INOUT
+    real[::1] gradient,  # INOUT, clipped in place
+    real[:, ::1] moments,  # INOUT
+):
+    """One step of the optimizer."""
+    with nogil:
+        update[real](
+            optimizer, <const Settings*>&settings[0], step, parameters.shape[0],
+            &parameters[0], &gradient[0], &moments[0, 0] if moments.shape[0] > 0 else NULL)
+
+
+cdef bint finite(const real* values, Py_ssize_t n) noexcept nogil:
+    """Whether no value is NaN or infinite: any other number less itself is 0."""
+    cdef Py_ssize_t i
+    cdef int found = 0  # an integer, whose sum the compiler may reorder and so vectorise
+    for i in range(n):
+        found |= values[i] - values[i] != 0
+    return found == 0
+
+
+def all_finite(const real[::1] values):
+    """Whether no value is NaN or infinite."""
+    cdef bint result
+    with nogil:
+        result = finite(&values[0], values.shape[0])
+    return result
+
+
+cdef double train_epoch(
+    Network* network,
+    Objective* objective,
+    Py_ssize_t n,
+    const intp_t* order,  # IN, or NULL
+    Py_ssize_t batch_size,
+    bint mean,
+    Py_ssize_t optimizer,
+    const Settings* settings,  # IN
+    intp_t* steps,  # INOUT
+    Py_ssize_t n_parameters,
+    real* parameters,  # INOUT
+    real* gradient,  # OUT
+    real* moments,  # INOUT
+    real* workspace,  # scratch
+    Watch* watch,
+) except? -1 nogil:
+    """Total of the rows' losses, each before the update that its batch makes."""
+    cdef Py_ssize_t start = 0, first, rows, B
+    cdef const real* x_BI
+    cdef double total = 0
+    while start < n:
+        rows = min(batch_size, n - start)
+        memset(gradient, 0, n_parameters * sizeof(real))
+        # A batch larger than a block is summed block by block.
+        first = start
+        while first < start + rows:
+            B = min(network.capacity, start + rows - first)
+            total += loss_of_block[real](
+                network, objective, parameters, first, B,
+                order + first if order != NULL else NULL,
+                1.0 / rows if mean else 1.0, workspace, &x_BI)
+            backward_block[real](network, parameters, B, x_BI, workspace, gradient, NULL)
+            look_for_signals(watch, work_of(network, B))
+            first += B
+        if not isfinite(total):
+            return total
+        steps[0] += 1
+        update[real](
+            optimizer, settings, steps[0], n_parameters, parameters, gradient, moments)
+        start += rows
+    return total
+
+
+def train(
+    const intp_t[:, ::1] program,  # IN
+    real[::1] parameters,  # INOUT
+    const real[:, ::1] x,  # IN
+    const real[:, ::1] targets,  # IN, or empty where labels are given
+    const intp_t[::1] labels,  # IN, or empty
+    const real[::1] sample_weight,  # IN, or empty
+    Py_ssize_t loss,
+    double setting,
+    bint mean,  # over the rows of a batch, or else their sum
+    const intp_t[:, ::1] order,  # IN, epochs x rows, or empty
+    Py_ssize_t batch_size,
+    Py_ssize_t optimizer,
+    const double[::1] settings,  # IN
+    intp_t[::1] steps,  # INOUT, how many the optimizer has made
+    real[:, ::1] moments,  # INOUT
+    real[::1] gradient,  # scratch
+    real[::1] finished,  # scratch, the parameters at the end of the last finished epoch
+    real[::1] workspace,  # scratch
+    Py_ssize_t capacity,
+    double[::1] totals,  # OUT, per epoch the total of the rows' losses
+):
+    """Train for as many epochs as `totals` has room for; returns how many stayed finite.
+
+    The parameters are those of the last finished epoch, also when a signal handler raises.
+    """
+    cdef Network network = lay_out(program, capacity)
+    cdef Objective objective = objective_of[real](
+        x, targets, labels, sample_weight, loss, setting)
+    cdef Watch watch = Watch(0, clock())
+    cdef Py_ssize_t epoch = 0, n_parameters = parameters.shape[0]
+    cdef const intp_t* rows = NULL
+    cdef bint complete = False
+    try:
+        with nogil:
+            while epoch < totals.shape[0]:
+                complete = False
+                memcpy(&finished[0], &parameters[0], n_parameters * sizeof(real))
+                if order.shape[0] > 0:
+                    rows = &order[epoch, 0]
+                totals[epoch] = train_epoch[real](
+                    &network, &objective, x.shape[0], rows, batch_size, mean,
+                    optimizer, <const Settings*>&settings[0], &steps[0],
+                    n_parameters, &parameters[0], &gradient[0],
+                    &moments[0, 0] if moments.shape[0] > 0 else NULL,
+                    &workspace[0], &watch)
+                if not (isfinite(totals[epoch]) and finite(&parameters[0], n_parameters)):
+                    break
+                complete = True
+                epoch += 1
+    finally:
+        if not complete and totals.shape[0] > 0:
+            memcpy(&parameters[0], &finished[0], n_parameters * sizeof(real))
+    return epoch

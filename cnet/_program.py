@@ -1,0 +1,162 @@
+"""A network as the engine sees it: a row of integers per layer and one flat array of parameters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnet._arrays import Data, aligned_empty
+from cnet._core import engine
+from cnet.layers import Layer
+from cnet.losses import Loss, LossFunction, call_loss
+
+# Sizes beyond which an address would overflow before memory ran out.
+_MAX_PARAMETERS = 2**48
+
+# Multiplications of one block of rows: enough for the products to run at full speed, few enough that
+# the block's outputs stay in cache and that Ctrl-C is seen in time.
+_BLOCK_WORK = 200_000_000
+_MIN_BLOCK_ROWS = 32
+_MAX_BLOCK_ROWS = 512
+
+NOTHING: dict[Any, NDArray[Any]] = {
+    np.dtype(name): np.empty(0, name) for name in ("float32", "float64")
+}
+NO_ROWS: dict[Any, NDArray[Any]] = {dtype: empty.reshape(0, 0) for dtype, empty in NOTHING.items()}
+
+
+class Program:
+    """The layers' table and parameters, and what the engine computes from them.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        At least one; each takes as many inputs as the one before has neurons.
+    dtype : numpy.dtype
+        float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        Where there would be more parameters than an address can reach.
+    MemoryError
+        Where there is no room for them.
+    """
+
+    def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self.n_inputs = layers[0].n_inputs
+        self.n_outputs = layers[-1].n_neurons
+        n_parameters = sum(layer.n_parameters for layer in layers)
+        if n_parameters > _MAX_PARAMETERS:
+            raise ValueError(
+                f"the layers must have at most {_MAX_PARAMETERS:,} weights and biases together, "
+                f"got {n_parameters:,}"
+            )
+        self.rows = np.empty((len(layers), engine.PROGRAM_COLUMNS), np.intp)
+        offset = outputs = 0
+        for i, layer in enumerate(layers):
+            code = engine.ACTIVATIONS[layer.activation]
+            # The loss of the last layer may be fused with its activation, and starts from z.
+            keeps_z = engine.keeps_preactivation(code) or i == len(layers) - 1
+            preactivations = outputs + layer.n_neurons if keeps_z else outputs
+            self.rows[i] = (
+                layer.n_inputs,
+                layer.n_neurons,
+                code,
+                offset,
+                offset + layer.n_inputs * layer.n_neurons if layer.bias else -1,
+                outputs,
+                preactivations,
+            )
+            offset += layer.n_parameters
+            outputs = preactivations + layer.n_neurons
+        try:
+            self.parameters = aligned_empty(n_parameters, dtype)
+        except (MemoryError, ValueError):
+            n_bytes = n_parameters * dtype.itemsize
+            raise MemoryError(
+                f"no memory for {n_parameters:,} weights and biases, {n_bytes:,} bytes"
+            ) from None
+
+    def block_rows(self, n: int) -> int:
+        """Rows that the engine takes through the layers at a time, of `n` in all."""
+        rows = _BLOCK_WORK // (3 * len(self.parameters))
+        return min(n, max(_MIN_BLOCK_ROWS, min(_MAX_BLOCK_ROWS, rows)))
+
+    def workspace(self, capacity: int) -> NDArray[Any]:
+        """Return scratch memory for blocks of up to `capacity` rows."""
+        return aligned_empty(engine.workspace_size(self.rows, capacity), self.dtype)
+
+    def forward(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return the last layer's outputs, of shape (n, n_outputs)."""
+        outputs = np.empty((len(x), self.n_outputs), self.dtype)
+        capacity = self.block_rows(len(x))
+        engine.forward(self.rows, self.parameters, x, outputs, self.workspace(capacity), capacity)
+        return outputs
+
+    def up_to(self, layer: int, *, start: int = 0) -> Program:
+        """Return the program of the layers from `start` up to `layer`, over the same parameters."""
+        part = copy.copy(self)
+        part.rows = np.ascontiguousarray(self.rows[start:layer])
+        # Workspace offsets count from the first layer's.
+        part.rows[:, 5:] -= part.rows[0, 5]
+        part.n_inputs = int(part.rows[0, 0])
+        part.n_outputs = int(part.rows[-1, 1])
+        return part
+
+    def loss(
+        self,
+        data: Data,
+        loss: Loss | LossFunction,
+        *,
+        mean: bool,
+        gradient: NDArray[Any] | None = None,
+        input_gradient: NDArray[Any] | None = None,
+        outputs: NDArray[Any] | None = None,
+    ) -> float:
+        """Return the loss over all rows; fill those of the arrays that are given.
+
+        A function of the user's sees all rows at once and does its own reduction.
+        """
+        nothing, no_rows = NOTHING[self.dtype], NO_ROWS[self.dtype]
+        gradient = nothing if gradient is None else gradient
+        input_gradient = no_rows if input_gradient is None else input_gradient
+        n = len(data.x)
+        if isinstance(loss, Loss):
+            capacity = self.block_rows(n)
+            return engine.loss_and_gradient(
+                self.rows,
+                self.parameters,
+                data.x,
+                data.targets,
+                data.labels,
+                data.sample_weight,
+                loss.code,
+                loss.setting,
+                1 / n if mean else 1.0,
+                self.workspace(capacity),
+                capacity,
+                gradient,
+                input_gradient,
+                no_rows if outputs is None else outputs,
+            )
+        workspace = self.workspace(n)
+        predicted = np.empty((n, self.n_outputs), self.dtype) if outputs is None else outputs
+        engine.forward(self.rows, self.parameters, data.x, predicted, workspace, n)
+        value, output_gradient = call_loss(loss, data.targets, predicted)
+        engine.backward(
+            self.rows,
+            self.parameters,
+            data.x,
+            output_gradient,
+            workspace,
+            n,
+            gradient,
+            input_gradient,
+        )
+        return value

@@ -1,0 +1,138 @@
+"""The full-batch tutorial's two classes, on cnet's engine.
+
+A tutorial script runs on them with only the import changed::
+
+    from cnet.classic import Layer, NeuralNetwork
+
+Everything is float64; every neuron is a sigmoid without bias; the learning rate is 1 and a step follows
+the gradient summed over all rows. The weights come from NumPy's global random numbers, so that
+``numpy.random.seed`` gives the tutorial's own start. Where the tutorial has two layers, here any number
+will do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnet import network
+from cnet._arrays import as_weights
+from cnet._checks import as_integer
+from cnet.layers import Layer as _Layer
+
+
+class Layer:
+    """A layer of sigmoids without bias.
+
+    Parameters
+    ----------
+    n_inputs, n_neurons : int
+        Shape of the layer. The weights are drawn at once, as ``2 * numpy.random.random(...) - 1``.
+
+    Raises
+    ------
+    ValueError
+        Where a number is below 1.
+    TypeError
+        Where a number is not an integer.
+    """
+
+    def __init__(self, n_inputs: int, n_neurons: int) -> None:
+        self._layer = _Layer(n_inputs, n_neurons, "sigmoid", bias=False, init="zeros")
+        self._drawn = 2 * np.random.random((self._layer.n_inputs, self._layer.n_neurons)) - 1
+
+    @property
+    def synaptic_weights(self) -> NDArray[np.float64]:
+        """Weights, of shape (n_inputs, n_neurons): writable; setting them copies into them."""
+        return self._layer.weights if self._layer.attached else self._drawn
+
+    @synaptic_weights.setter
+    def synaptic_weights(self, values: Any) -> None:
+        view = self.synaptic_weights
+        view[...] = as_weights("synaptic_weights", values, view.shape, view.dtype)
+
+
+class NeuralNetwork:
+    """A network of such layers, trained on all rows at once.
+
+    Parameters
+    ----------
+    *layers : Layer
+        The tutorial's ``layer1, layer2``, or any number of them.
+
+    Raises
+    ------
+    ValueError
+        Where there are none, they do not fit together, or one is in another network.
+    TypeError
+        Where one is not a Layer.
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        if not layers:
+            raise ValueError("layers must be one or more cnet.classic.Layer objects, got none")
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layers must be cnet.classic.Layer objects, got {layer!r}")
+        drawn = [layer.synaptic_weights for layer in layers]
+        self._network = network.NeuralNetwork(*(layer._layer for layer in layers), dtype="float64")
+        for layer, weights in zip(layers, drawn, strict=True):
+            layer.synaptic_weights = weights
+        self.layers = layers
+
+    def __getattr__(self, name: str) -> Layer:
+        # layer1, layer2, … as in the tutorial.
+        number = name.removeprefix("layer")
+        if name.startswith("layer") and number.isdecimal():
+            layers: tuple[Layer, ...] = self.__dict__.get("layers", ())
+            if 1 <= int(number) <= len(layers):
+                return layers[int(number) - 1]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def forward_propagate(self, inputs: Any) -> tuple[NDArray[np.float64], ...]:
+        """Return the outputs of every layer: for two layers the hidden and the output.
+
+        Parameters
+        ----------
+        inputs : array-like of shape (n, n_inputs), or (n_inputs,)
+
+        Returns
+        -------
+        tuple of ndarray of shape (n, n_neurons), or (n_neurons,)
+        """
+        return tuple(self._network.activations(inputs))
+
+    def train(self, inputs: Any, outputs: Any, iterations: int) -> None:
+        """Train by gradient descent on all rows at once, and print how far it has come.
+
+        Parameters
+        ----------
+        inputs : array-like of shape (n, n_inputs)
+        outputs : array-like of shape (n, n_outputs), or (n,) for one output
+        iterations : int
+            How many steps to make; 0 or more.
+        """
+        iterations = as_integer("iterations", iterations, 0)
+        done = 0
+        for tenth in range(1, 11):
+            part = iterations * tenth // 10 - done
+            self._network.train(
+                inputs,
+                outputs,
+                learning_rate=1.0,
+                epochs=part,
+                batch_size=None,
+                optimizer="sgd",
+                loss="squared_error",
+                reduction="sum",
+                shuffle=False,
+                verbose=False,
+            )
+            done += part
+            print(f"Training: {10 * tenth} %" if tenth < 10 else "Training complete - 100%!")
+
+    def print_weights(self) -> None:
+        """Print every layer's weights."""
+        self._network.print_weights()

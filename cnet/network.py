@@ -1,0 +1,601 @@
+"""NeuralNetwork: layers, training, prediction and what can be asked of a network."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from cnet import metrics, training
+from cnet._arrays import Data, as_data, as_inputs
+from cnet._checks import as_choice, as_flag, as_integer, as_number
+from cnet._program import Program
+from cnet.layers import MAX_NEURONS, Layer
+from cnet.losses import Loss, LossFunction, resolve_loss
+from cnet.optimizers import SGD, Optimizer, OptimizerState, resolve_optimizer
+
+DTYPES = ("float32", "float64")
+REDUCTIONS = ("mean", "sum")
+
+
+class NeuralNetwork:
+    """A fully connected network.
+
+    Parameters
+    ----------
+    *layers : Layer
+        The layers, if they are not added one by one with `add_layer`. Each takes as many inputs as the
+        one before it has neurons.
+    seed : int, numpy.random.Generator or the like, optional
+        Whatever ``numpy.random.default_rng`` takes: where the starting weights and the order of rows
+        come from. The same seed gives the same network, bit for bit, on the same machine.
+    dtype : {"float32", "float64"}, default "float32"
+        What the network computes in.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+        The layers with weights: all but the input layer.
+    history : History or None
+        What the last call of `train` recorded, also where it ended in an exception.
+
+    Raises
+    ------
+    ValueError
+        Where the layers do not fit together, or the dtype or seed is unknown.
+
+    Examples
+    --------
+    >>> import cnet
+    >>> net = cnet.NeuralNetwork(seed=0)
+    >>> net.add_layer(2, input_layer=True).add_layer(3, "tanh").add_layer(1)
+    NeuralNetwork(2, 3 tanh, 1 sigmoid; 13 parameters, float32)
+    """
+
+    def __init__(self, *layers: Layer, seed: Any = None, dtype: DTypeLike = "float32") -> None:
+        self._dtype = _as_dtype(dtype)
+        try:
+            self._rng = np.random.default_rng(seed)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"seed must be None, an integer of at least 0 or a numpy.random.Generator, "
+                f"got {seed!r}"
+            ) from error
+        self._n_inputs: int | None = None
+        self._layers: list[Layer] = []
+        self._program: Program | None = None
+        self._state: OptimizerState | None = None
+        self._loss: Loss | LossFunction | None = None
+        self.history: training.History | None = None
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layers must be cnet.Layer objects, got {layer!r}")
+        if layers:
+            self._extend(list(layers))
+
+    # Layers
+
+    def add_layer(
+        self,
+        num_neurons: int,
+        activation: str = "sigmoid",
+        input_layer: bool = False,
+        *,
+        bias: bool = True,
+        init: Any = "auto",
+        name: str | None = None,
+    ) -> Self:
+        """Add a layer after those there are; the first says only how many inputs there are.
+
+        The layer's weights are drawn at once. `parameters` becomes a new, longer array, and the state
+        of an optimizer that has trained the shorter one is given up.
+
+        Parameters
+        ----------
+        num_neurons : int
+            How many neurons, or how many inputs for the input layer.
+        activation : str, default "sigmoid"
+            See `Layer`. The input layer has none.
+        input_layer : bool, default False
+            True for the first layer, and only there.
+        bias, init, name
+            See `Layer`.
+
+        Returns
+        -------
+        NeuralNetwork
+            The network itself, so that calls can be chained.
+
+        Raises
+        ------
+        ValueError
+            Where the first layer is not an input layer or a later one is, a layer would follow a
+            softmax, a number is out of range or a name unknown.
+        MemoryError
+            Where there is no room for the weights.
+        """
+        num_neurons = as_integer("num_neurons", num_neurons, 1, MAX_NEURONS)
+        if as_flag("input_layer", input_layer):
+            if self._n_inputs is not None:
+                raise ValueError(
+                    f"input_layer must be True for the first layer only; this network has "
+                    f"{self._n_inputs} inputs already"
+                )
+            self._n_inputs = num_neurons
+            return self
+        if self._n_inputs is None:
+            raise ValueError(
+                "input_layer must be True for the first layer: start with "
+                "add_layer(n_inputs, input_layer=True)"
+            )
+        n_inputs = self._layers[-1].n_neurons if self._layers else self._n_inputs
+        self._extend([Layer(n_inputs, num_neurons, activation, bias=bias, init=init, name=name)])
+        return self
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers with weights: all but the input layer."""
+        return tuple(self._layers)
+
+    @property
+    def parameters(self) -> NDArray[Any]:
+        """All weights and biases: one writable array, layer by layer, weights row by row, then biases.
+
+        ``layers[i].weights`` and ``.biases`` are views of it.
+        """
+        return self._ready().parameters
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What the network computes in, float32 or float64."""
+        return self._dtype
+
+    def _extend(self, added: list[Layer]) -> None:
+        """Append layers: check all, then allocate, then draw; nothing is changed by a refusal."""
+        layers = [*self._layers, *added]
+        names = set[str]()
+        for i, layer in enumerate(layers):
+            before = layers[i - 1] if i > 0 else None
+            if before is not None and layer.n_inputs != before.n_neurons:
+                raise ValueError(
+                    f"layer {i + 1} must take {before.n_neurons} inputs, as many as layer {i} has "
+                    f"neurons, got {layer.n_inputs}"
+                )
+            if before is not None and before.activation == "softmax":
+                raise ValueError("softmax must be the last layer's activation; no layer can follow")
+            name = layer.name or f"layer_{i + 1}"
+            if name in names:
+                raise ValueError(f"name must be of one layer only, got {name!r} twice")
+            names.add(name)
+        for i, layer in enumerate(added):
+            if layer.attached or layer in added[:i]:
+                raise ValueError(f"layers must not be part of a network already, got {layer!r}")
+        program = Program(layers, self._dtype)
+        if self._program is not None:
+            kept = self._program.parameters
+            program.parameters[: len(kept)] = kept
+        self._adopt(layers, program)
+        for i, layer in enumerate(layers):
+            layer.name = layer.name or f"layer_{i + 1}"
+        for layer in added:
+            layer.draw(self._rng)
+        self._n_inputs = layers[0].n_inputs
+        self._state = None
+
+    def _adopt(self, layers: list[Layer], program: Program) -> None:
+        """Make `layers` views of the program's parameters, and both this network's."""
+        start = 0
+        for layer in layers:
+            layer.bind(program.parameters, start)
+            start += layer.n_parameters
+        self._layers = layers
+        self._program = program
+
+    def _ready(self) -> Program:
+        """Return the program, or say what is missing."""
+        if self._program is None:
+            missing = (
+                "add_layer(n_inputs, input_layer=True) and then add_layer(n_neurons)"
+                if self._n_inputs is None
+                else "add_layer(n_neurons) after the input layer"
+            )
+            raise ValueError(f"the network has no layers; call {missing}")
+        return self._program
+
+    # Training
+
+    def train(
+        self,
+        x: Any,
+        y: Any,
+        learning_rate: float | None = None,
+        epochs: int = 100,
+        *,
+        batch_size: int | None = 1,
+        optimizer: str | Optimizer | None = None,
+        loss: str | Loss | LossFunction = "auto",
+        reduction: str = "mean",
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        verbose: bool = True,
+        callbacks: Any = (),
+    ) -> training.History:
+        """Train the network.
+
+        Called again, it goes on from where it stands, the optimizer's state included, unless another
+        optimizer is given.
+
+        Parameters
+        ----------
+        x : array-like of shape (n, n_inputs)
+        y : array-like of shape (n, n_outputs), or (n,)
+            Targets; in one dimension the targets of a single output, or integer labels from 0.
+        learning_rate : float, optional
+            Step size; by default the optimizer's own or usual one, see `cnet.optimizers`.
+        epochs : int, default 100
+            How often to go through all rows.
+        batch_size : int or None, default 1
+            Rows from one update to the next; None: all of them.
+        optimizer : str or Optimizer, optional
+            sgd, adam, adamw, rmsprop, adagrad, rprop, or an object such as
+            ``cnet.SGD(momentum=0.9)``. By default the one that the network was last trained with, and
+            sgd at first.
+        loss : str, Loss or callable, default "auto"
+            squared_error, absolute_error, huber, "quantile(q)", binary_cross_entropy, cross_entropy,
+            poisson, or an object such as ``cnet.Huber(0.5)``; "auto" is cross_entropy after softmax and
+            squared_error otherwise. A function ``loss(y_true, y_pred) -> (value, gradient)`` is called
+            for every batch with arrays of shape (rows, n_outputs) and returns a number and its gradient
+            by y_pred; reduction over the rows is its own affair.
+        reduction : {"mean", "sum"}, default "mean"
+            How a batch's loss, whose gradient is followed, comes from its rows': their mean, which is
+            their sum over their number whatever the sample weights, or their sum.
+        shuffle : bool, default True
+            Whether each epoch takes the rows in an order of its own.
+        sample_weight : array-like of shape (n,), optional
+            What each row's loss is multiplied by; 0 or more.
+        verbose : bool, default True
+            Print a line after each epoch: its number and its total error, for squared_error the sum of
+            squared differences, otherwise the sum of the rows' losses, each before the update that its
+            batch made.
+        callbacks : iterable of Callback or callable, default ()
+            What to call as training goes on; a plain function is called after each epoch with the
+            network, the epoch's number and its logs, and ends the training by returning True.
+
+        Returns
+        -------
+        History
+            ``history["loss"]`` has a number for each epoch.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where an argument is not what it should be; the network is as it was.
+        DivergenceError
+            Where the loss or a weight stops being finite; the network has the last finite weights.
+        KeyboardInterrupt
+            At Ctrl-C; the network has the weights of the last finished epoch.
+        """
+        program = self._ready()
+        used_loss = resolve_loss(loss, self._layers[-1].activation)
+        if sample_weight is not None and not isinstance(used_loss, Loss):
+            raise ValueError(
+                "sample_weight must be None with a function as loss, which weighs its rows itself"
+            )
+        if optimizer is None:
+            optimizer = self._state.optimizer if self._state is not None else SGD()
+        used_optimizer, rate = resolve_optimizer(optimizer, learning_rate)
+        settings = training.Settings(
+            loss=used_loss,
+            mean=as_choice("reduction", reduction, REDUCTIONS) == "mean",
+            learning_rate=rate,
+            epochs=as_integer("epochs", epochs, 0),
+            batch_size=None if batch_size is None else as_integer("batch_size", batch_size, 1),
+            shuffle=as_flag("shuffle", shuffle),
+        )
+        verbose = as_flag("verbose", verbose)
+        found_callbacks = training.as_callbacks(callbacks)
+        data = self._data(x, y, sample_weight, used_loss)
+        if self._state is None or self._state.optimizer != used_optimizer:
+            self._state = used_optimizer.start(len(program.parameters), self._dtype, rate)
+        self._loss = used_loss
+        self.history = training.History(loss=[])
+        training.train(
+            self,
+            program,
+            data,
+            self._state,
+            settings,
+            self._rng,
+            self.history,
+            verbose=verbose,
+            callbacks=found_callbacks,
+        )
+        return self.history
+
+    def forward_propagate(self, inputs: Any) -> NDArray[Any]:
+        """Return the outputs for one row of inputs, as the tutorial calls it; the same as `predict`."""
+        return self.predict(inputs)
+
+    def backward_propagate(
+        self, inputs: Any, expected_outputs: Any, learning_rate: float
+    ) -> NDArray[Any]:
+        """Learn from one row by one step of plain gradient descent, as the tutorial does.
+
+        Parameters
+        ----------
+        inputs : array-like of shape (n_inputs,)
+        expected_outputs : array-like of shape (n_outputs,), or a label
+        learning_rate : float
+
+        Returns
+        -------
+        ndarray of shape (n_outputs,)
+            The outputs from before the step.
+        """
+        rate = as_number("learning_rate", learning_rate, 0)
+        program, loss, data, mean = self._objective(inputs, expected_outputs, "auto", "mean", None)
+        if len(data.x) != 1:
+            raise ValueError(f"inputs must be a single row, got {len(data.x)}")
+        gradient = np.empty_like(program.parameters)
+        outputs = np.empty((1, program.n_outputs), self._dtype)
+        program.loss(data, loss, mean=mean, gradient=gradient, outputs=outputs)
+        program.parameters -= self._dtype.type(rate) * gradient
+        return outputs.reshape(-1)
+
+    # Prediction
+
+    def predict(self, x: Any) -> NDArray[Any]:
+        """Return the network's outputs.
+
+        Parameters
+        ----------
+        x : array-like of shape (n, n_inputs), or (n_inputs,)
+
+        Returns
+        -------
+        ndarray of shape (n, n_outputs), or (n_outputs,) for a single row
+
+        Raises
+        ------
+        ValueError
+            Where x has the wrong width, no rows, or anything but finite numbers.
+        """
+        program = self._ready()
+        rows, is_row = as_inputs(x, program.n_inputs, self._dtype)
+        outputs = program.forward(rows)
+        return outputs.reshape(-1) if is_row else outputs
+
+    def predict_class(self, x: Any) -> NDArray[np.intp] | np.intp:
+        """Return the class of each row: the largest of several outputs, or whether one is above 0.5.
+
+        Parameters
+        ----------
+        x : array-like of shape (n, n_inputs), or (n_inputs,)
+
+        Returns
+        -------
+        ndarray of shape (n,), or an integer for a single row
+        """
+        program = self._ready()
+        rows, is_row = as_inputs(x, program.n_inputs, self._dtype)
+        labels = metrics.classes(program.forward(rows))
+        return labels[0] if is_row else labels
+
+    def activations(self, x: Any) -> list[NDArray[Any]]:
+        """Return every layer's outputs, the hidden layers' too.
+
+        Parameters
+        ----------
+        x : array-like of shape (n, n_inputs), or (n_inputs,)
+
+        Returns
+        -------
+        list of ndarray of shape (n, n_neurons), or (n_neurons,) for a single row
+            One for each of `layers`.
+        """
+        program = self._ready()
+        rows, is_row = as_inputs(x, program.n_inputs, self._dtype)
+        found = []
+        for i in range(len(self._layers)):
+            rows = program.up_to(i + 1, start=i).forward(rows)
+            found.append(rows[0] if is_row else rows)
+        return found
+
+    # Loss and gradients
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        loss: str | Loss | LossFunction | None = None,
+        reduction: str = "mean",
+        sample_weight: Any = None,
+    ) -> dict[str, float]:
+        """Return the loss and, after sigmoid or softmax, the accuracy.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            As in `train`.
+        loss : str, Loss or callable, optional
+            By default the one that the network was last trained with, and "auto" at first.
+        reduction : {"mean", "sum"}, default "mean"
+            As in `train`, over all rows.
+
+        Returns
+        -------
+        dict
+            "loss" and, where the last layer's activation is sigmoid or softmax, "accuracy": the share
+            of rows whose `predict_class` is that of y.
+        """
+        program, used_loss, data, mean = self._objective(x, y, loss, reduction, sample_weight)
+        outputs = np.empty((len(data.x), program.n_outputs), self._dtype)
+        result = {"loss": program.loss(data, used_loss, mean=mean, outputs=outputs)}
+        if self._layers[-1].activation in ("sigmoid", "softmax"):
+            truth = data.labels if data.labels.size else metrics.classes(data.targets)
+            result["accuracy"] = metrics.accuracy(truth, metrics.classes(outputs))
+        return result
+
+    def loss_and_gradient(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        loss: str | Loss | LossFunction | None = None,
+        reduction: str = "mean",
+        sample_weight: Any = None,
+    ) -> tuple[float, NDArray[Any]]:
+        """Return the loss and its gradient by the parameters, without changing them.
+
+        Parameters
+        ----------
+        x, y, loss, reduction, sample_weight
+            As in `evaluate`.
+
+        Returns
+        -------
+        loss : float
+        gradient : ndarray of shape (n_parameters,)
+            In the order of `parameters`.
+        """
+        program, used_loss, data, mean = self._objective(x, y, loss, reduction, sample_weight)
+        gradient = np.empty_like(program.parameters)
+        return program.loss(data, used_loss, mean=mean, gradient=gradient), gradient
+
+    def input_gradient(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        loss: str | Loss | LossFunction | None = None,
+        reduction: str = "mean",
+        sample_weight: Any = None,
+    ) -> NDArray[Any]:
+        """Return the gradient of the loss by the inputs.
+
+        Parameters
+        ----------
+        x, y, loss, reduction, sample_weight
+            As in `evaluate`. With ``reduction="sum"`` each row's gradient is that of its own loss.
+
+        Returns
+        -------
+        ndarray of the shape of x
+        """
+        program, used_loss, data, mean = self._objective(x, y, loss, reduction, sample_weight)
+        gradient = np.empty_like(data.x)
+        program.loss(data, used_loss, mean=mean, input_gradient=gradient)
+        return gradient.reshape(-1) if data.is_row else gradient
+
+    def _data(self, x: Any, y: Any, sample_weight: Any, loss: Loss | LossFunction) -> Data:
+        program = self._ready()
+        return as_data(
+            x,
+            y,
+            sample_weight,
+            n_inputs=program.n_inputs,
+            n_outputs=program.n_outputs,
+            dtype=self._dtype,
+            loss=loss if isinstance(loss, Loss) else None,
+        )
+
+    def _objective(
+        self,
+        x: Any,
+        y: Any,
+        loss: str | Loss | LossFunction | None,
+        reduction: str,
+        sample_weight: Any,
+    ) -> tuple[Program, Loss | LossFunction, Data, bool]:
+        """Check what the methods that compute a loss have in common."""
+        program = self._ready()
+        if loss is None:
+            loss = self._loss if self._loss is not None else "auto"
+        used_loss = resolve_loss(loss, self._layers[-1].activation)
+        if sample_weight is not None and not isinstance(used_loss, Loss):
+            raise ValueError(
+                "sample_weight must be None with a function as loss, which weighs its rows itself"
+            )
+        mean = as_choice("reduction", reduction, REDUCTIONS) == "mean"
+        return program, used_loss, self._data(x, y, sample_weight, used_loss), mean
+
+    # The network itself
+
+    def copy(self) -> NeuralNetwork:
+        """Return an independent copy: weights, optimizer state and random numbers included."""
+        twin = copy.deepcopy(self)
+        twin._loss = self._loss
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_program"]
+        state["_parameters"] = None if self._program is None else self._program.parameters
+        # A function given as loss is the caller's, and seldom one that can be pickled.
+        state["_loss"] = self._loss if isinstance(self._loss, Loss) else None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        parameters = state.pop("_parameters")
+        self.__dict__.update(state)
+        self._program = None
+        if parameters is not None:
+            self._layers = [copy.copy(layer) for layer in self._layers]
+            program = Program(self._layers, self._dtype)
+            program.parameters[...] = parameters
+            self._adopt(self._layers, program)
+
+    def print_weights(self) -> None:
+        """Print the weights and biases of every layer."""
+        for i, layer in enumerate(self._layers):
+            neurons = f"{layer.n_neurons} neuron" + ("s, each" if layer.n_neurons > 1 else ",")
+            inputs = f"{layer.n_inputs} input" + ("s" if layer.n_inputs > 1 else "")
+            print(f"Layer {i + 1} ({neurons} with {inputs}):")
+            print(layer.weights)
+            if layer.biases is not None:
+                print("Biases:")
+                print(layer.biases)
+
+    def summary(self) -> None:
+        """Print a table of the layers: names, shapes, activations, numbers of parameters."""
+        rows = [("layer", "inputs", "neurons", "activation", "parameters")]
+        rows += [
+            (
+                str(layer.name),
+                f"{layer.n_inputs:,}",
+                f"{layer.n_neurons:,}",
+                layer.activation,
+                f"{layer.n_parameters:,}",
+            )
+            for layer in self._layers
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        for name, inputs, neurons, activation, parameters in rows:
+            print(
+                f"{name:<{widths[0]}}  {inputs:>{widths[1]}}  {neurons:>{widths[2]}}  "
+                f"{activation:<{widths[3]}}  {parameters:>{widths[4]}}"
+            )
+        total = sum(layer.n_parameters for layer in self._layers)
+        n_bytes = total * self._dtype.itemsize
+        print(f"{total:,} parameters, {self._dtype}, {n_bytes:,} bytes")
+
+    def __repr__(self) -> str:
+        if self._n_inputs is None:
+            return f"NeuralNetwork(no layers, {self._dtype})"
+        sizes = [f"{self._n_inputs}"]
+        sizes += [f"{layer.n_neurons} {layer.activation}" for layer in self._layers]
+        total = sum(layer.n_parameters for layer in self._layers)
+        return f"NeuralNetwork({', '.join(sizes)}; {total:,} parameters, {self._dtype})"
+
+
+def _as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    try:
+        found: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if dtype is None or found.name not in DTYPES or not found.isnative:
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+    return found

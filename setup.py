@@ -1,6 +1,7 @@
 """The compiled engine. Everything else about the package is in pyproject.toml."""
 
 import os
+import platform
 
 import numpy as np
 from Cython.Build import cythonize
@@ -13,30 +14,46 @@ SANITIZE = os.environ.get("CNET_SANITIZE") == "1"
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
-    "wraparound": False,
+    "wraparound": DEBUG,
     "initializedcheck": DEBUG,
     "cdivision": True,
     "autotestdict": False,
 }
 
-# Not -ffast-math, so that NaN and infinity are seen, and no -march, so that the wheel runs anywhere.
+# Not -ffast-math, so that NaN and infinity are seen.
 COMPILE_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-g0"]
 LINK_FLAGS = []
 if SANITIZE:
     COMPILE_FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
     LINK_FLAGS = ["-fsanitize=address,undefined"]
 
-engine = Extension(
-    "cnet._core.engine",
-    ["cnet/_core/engine.pyx"],
-    include_dirs=["cnet/_core", np.get_include()],
-    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-    extra_compile_args=COMPILE_FLAGS,
-    extra_link_args=LINK_FLAGS,
-)
+# The engine once for each instruction set; the best the processor has is chosen at import.
+ISAS = {"generic": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    ISAS = {f"x86_64_v{level}": [f"-march=x86-64-v{level}"] for level in (2, 3, 4)}
 
-setup(
-    # force: a C file from another mode of building would pass for up to date.
-    ext_modules=cythonize([engine], compiler_directives=DIRECTIVES, force=True),
-    options={"build_ext": {"force": True}},
+
+def compiled(name, source, flags=(), macros=()):
+    return Extension(
+        f"cnet._core.{name}",
+        [source],
+        include_dirs=["cnet/_core", np.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *macros],
+        extra_compile_args=[*COMPILE_FLAGS, *flags],
+        extra_link_args=LINK_FLAGS,
+    )
+
+
+# force: a C file from another mode of building would pass for up to date.
+cpu, engine = cythonize(
+    [compiled("cpu", "cnet/_core/cpu.pyx"), compiled("engine", "cnet/_core/engine.pyx")],
+    compiler_directives=DIRECTIVES,
+    force=True,
 )
+# One C file, whose name for the import system is the only thing that differs.
+engines = [
+    compiled(f"engine_{isa}", engine.sources[0], flags, [("PyInit_engine", f"PyInit_engine_{isa}")])
+    for isa, flags in ISAS.items()
+]
+
+setup(ext_modules=[cpu, *engines], options={"build_ext": {"force": True}})

@@ -1,0 +1,1 @@
+"""cnet beside its peers: the same data, batches and optimizer, on one core. See ``--help``."""

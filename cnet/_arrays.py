@@ -191,7 +191,7 @@ def _as_numbers(name: str, values: Any) -> NDArray[Any]:
         array = np.asarray(values)
     except ValueError:
         raise ValueError(
-            f"{name} must be an array of numbers, got rows of different lengths"
+            f"{name} must be an array of real numbers, got rows of different lengths"
         ) from None
     if array.dtype.kind == "O":
         array = _from_objects(name, array)
@@ -204,21 +204,23 @@ def _as_numbers(name: str, values: Any) -> NDArray[Any]:
 
 def _from_objects(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """Return an array of Python objects as float64; text that looks like a number is still text."""
-    for value in array.flat:
-        if isinstance(value, (str, bytes)):
-            raise ValueError(f"{name} must be an array of real numbers, got the text {value!r}")
+    wanted = f"{name} must be an array of real numbers"
+    result = np.empty(array.shape)
+    for index, value in np.ndenumerate(array):
         if value is None:
-            raise ValueError(f"{name} must be an array of real numbers, got None")
-        if isinstance(value, (complex, np.complexfloating)):
-            raise ValueError(f"{name} must be an array of real numbers, got {value!r}")
-        if hasattr(value, "__len__"):
-            raise ValueError(f"{name} must be an array of numbers, got rows of different lengths")
-    try:
-        return array.astype(np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"{name} must be an array of real numbers, got {type(array.flat[0]).__name__} objects"
-        ) from None
+            raise ValueError(f"{wanted}, got None")
+        if isinstance(value, (str, bytes)):
+            raise ValueError(f"{wanted}, got the text {value!r}")
+        if isinstance(value, (list, tuple, np.ndarray)):
+            raise ValueError(f"{wanted}, got rows of different lengths")
+        try:
+            result[index] = value
+        except (TypeError, ValueError):
+            got = repr(value) if isinstance(value, complex) else f"a {type(value).__name__} object"
+            raise ValueError(f"{wanted}, got {got}") from None
+        except OverflowError:
+            raise ValueError(f"{name} must fit float64, got an integer that does not") from None
+    return result
 
 
 def _as_real(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

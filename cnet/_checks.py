@@ -8,6 +8,8 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 
@@ -22,7 +24,7 @@ def as_integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     if high is not None:
         wanted += f" and at most {high}"
     # A bool is an int to Python, but nobody means True neurons.
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be {wanted}, got {value}")
     try:
         number = operator.index(value)
@@ -49,7 +51,7 @@ def as_number(
     if high < math.inf:
         bounds.append(f"{'below' if open_high else 'at most'} {high:g}")
     wanted = " ".join(["a finite number", " and ".join(bounds)]).strip()
-    if isinstance(value, (bool, str, bytes)):
+    if isinstance(value, (bool, np.bool_, str, bytes)):
         raise TypeError(f"{name} must be {wanted}, got {value!r}")
     try:
         number = float(value)
@@ -68,7 +70,7 @@ def as_number(
 
 def as_flag(name: str, value: Any) -> bool:
     """Return `value` if it is True or False, NumPy's included."""
-    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
+    if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise TypeError(f"{name} must be True or False, got {value!r}")
 

@@ -18,8 +18,9 @@ from cnet.losses import Loss, LossFunction, call_loss
 _MAX_PARAMETERS = 2**48
 
 # Multiplications of one block of rows: enough for the products to run at full speed, few enough that
-# the block's outputs stay in cache and that Ctrl-C is seen in time.
-_BLOCK_WORK = 200_000_000
+# Ctrl-C is seen in time. A neuron's activation takes as long as some fifty.
+_BLOCK_WORK = 1_500_000_000
+_ACTIVATION_WORK = 50
 _MIN_BLOCK_ROWS = 32
 _MAX_BLOCK_ROWS = 512
 
@@ -85,7 +86,8 @@ class Program:
 
     def block_rows(self, n: int) -> int:
         """Rows that the engine takes through the layers at a time, of `n` in all."""
-        rows = _BLOCK_WORK // (3 * len(self.parameters))
+        work = 3 * len(self.parameters) + _ACTIVATION_WORK * int(self.rows[:, 1].sum())
+        rows = _BLOCK_WORK // work
         return min(n, max(_MIN_BLOCK_ROWS, min(_MAX_BLOCK_ROWS, rows)))
 
     def workspace(self, capacity: int) -> NDArray[Any]:
@@ -96,13 +98,15 @@ class Program:
         """Return the last layer's outputs, of shape (n, n_outputs)."""
         outputs = np.empty((len(x), self.n_outputs), self.dtype)
         capacity = self.block_rows(len(x))
-        engine.forward(self.rows, self.parameters, x, outputs, self.workspace(capacity), capacity)
+        engine.forward(
+            self.rows, self.parameters, x, outputs, self.workspace(capacity), capacity, capacity
+        )
         return outputs
 
     def up_to(self, layer: int, *, start: int = 0) -> Program:
         """Return the program of the layers from `start` up to `layer`, over the same parameters."""
         part = copy.copy(self)
-        part.rows = np.ascontiguousarray(self.rows[start:layer])
+        part.rows = self.rows[start:layer].copy()
         # Workspace offsets count from the first layer's.
         part.rows[:, 5:] -= part.rows[0, 5]
         part.n_inputs = int(part.rows[0, 0])
@@ -147,7 +151,8 @@ class Program:
             )
         workspace = self.workspace(n)
         predicted = np.empty((n, self.n_outputs), self.dtype) if outputs is None else outputs
-        engine.forward(self.rows, self.parameters, data.x, predicted, workspace, n)
+        block = self.block_rows(n)
+        engine.forward(self.rows, self.parameters, data.x, predicted, workspace, n, block)
         value, output_gradient = call_loss(loss, data.targets, predicted)
         engine.backward(
             self.rows,
@@ -156,6 +161,7 @@ class Program:
             output_gradient,
             workspace,
             n,
+            block,
             gradient,
             input_gradient,
         )

@@ -112,11 +112,10 @@ class Layer:
         self._weights = parameters[start:end].reshape(self.n_inputs, self.n_neurons)
         self._biases = parameters[end : end + self.n_neurons] if self.bias else None
 
-    def draw(self, rng: np.random.Generator) -> None:
-        """Start the weights anew by the layer's initialiser, and the biases at 0."""
-        self.weights = self.init(rng, self.n_inputs, self.n_neurons)
-        if self._biases is not None:
-            self._biases[...] = 0
+    def draw(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return weights to start from, by the layer's initialiser."""
+        weights = self.init(rng, self.n_inputs, self.n_neurons)
+        return as_weights("init", weights, (self.n_inputs, self.n_neurons), dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         # The views belong to the network, which binds them again.

@@ -206,7 +206,8 @@ def call_loss(
         Where the loss returns anything else than a number and an array of that shape.
     """
     wanted = f"(value, gradient): a number and an array of shape {outputs.shape}"
-    result = loss(targets, outputs)
+    # Copies: what the function does to them must not reach the user's targets or the outputs.
+    result = loss(targets.copy(), outputs.copy())
     try:
         value, gradient = result
         value = float(value)

@@ -173,16 +173,26 @@ class NeuralNetwork:
             if layer.attached or layer in added[:i]:
                 raise ValueError(f"layers must not be part of a network already, got {layer!r}")
         program = Program(layers, self._dtype)
+        # A user's initialiser may raise, or draw what is no set of weights.
+        state = self._rng.bit_generator.state
+        try:
+            drawn = [layer.draw(self._rng, self._dtype) for layer in added]
+        except BaseException:
+            self._rng.bit_generator.state = state
+            raise
+        kept = len(self._program.parameters) if self._program is not None else 0
         if self._program is not None:
-            kept = self._program.parameters
-            program.parameters[: len(kept)] = kept
+            program.parameters[:kept] = self._program.parameters
+        program.parameters[kept:] = 0
         self._adopt(layers, program)
         for i, layer in enumerate(layers):
             layer.name = layer.name or f"layer_{i + 1}"
-        for layer in added:
-            layer.draw(self._rng)
+        for layer, weights in zip(added, drawn, strict=True):
+            layer.weights = weights
         self._n_inputs = layers[0].n_inputs
+        # Both belong to the outputs of before.
         self._state = None
+        self._loss = None
 
     def _adopt(self, layers: list[Layer], program: Program) -> None:
         """Make `layers` views of the program's parameters, and both this network's."""
@@ -299,6 +309,8 @@ class NeuralNetwork:
         data = self._data(x, y, sample_weight, used_loss)
         if self._state is None or self._state.optimizer != used_optimizer:
             self._state = used_optimizer.start(len(program.parameters), self._dtype, rate)
+        # An equal one may have another learning rate of its own.
+        self._state.optimizer = used_optimizer
         self._loss = used_loss
         self.history = training.History(loss=[])
         training.train(
@@ -529,6 +541,9 @@ class NeuralNetwork:
         twin = copy.deepcopy(self)
         twin._loss = self._loss
         return twin
+
+    def __copy__(self) -> NeuralNetwork:
+        return self.copy()
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

@@ -160,12 +160,9 @@ class _Run:
         self.n = n
         self.batch_size = min(settings.batch_size or n, n)
         n_parameters = len(program.parameters)
-        # The user's function must see a batch as a whole.
-        self.capacity = (
-            program.block_rows(self.batch_size)
-            if isinstance(settings.loss, Loss)
-            else self.batch_size
-        )
+        self.block = program.block_rows(self.batch_size)
+        # A function must see a batch as a whole, whose outputs then wait for their gradient.
+        self.capacity = self.block if isinstance(settings.loss, Loss) else self.batch_size
         self.workspace = program.workspace(self.capacity)
         self.gradient = aligned_empty(n_parameters, program.dtype)
         self.finished = aligned_empty(n_parameters, program.dtype)
@@ -237,7 +234,15 @@ class _Run:
                 rows = order[0, batch] if self.settings.shuffle else batch
                 x, targets = self.data.x[rows], self.data.targets[rows]
                 outputs = np.empty((len(x), program.n_outputs), program.dtype)
-                engine.forward(program.rows, parameters, x, outputs, self.workspace, self.capacity)
+                engine.forward(
+                    program.rows,
+                    parameters,
+                    x,
+                    outputs,
+                    self.workspace,
+                    self.capacity,
+                    self.block,
+                )
                 value, gradient = call_loss(loss, targets, outputs)
                 # A user's value is its batch's mean or sum already.
                 total += value * len(x) if self.settings.mean else value
@@ -250,6 +255,7 @@ class _Run:
                     gradient,
                     self.workspace,
                     self.capacity,
+                    self.block,
                     self.gradient,
                     np.empty((0, 0), program.dtype),
                 )

@@ -6,6 +6,7 @@ To add one: a code, its two functions, its line in `activate` and in `chain`, it
 """
 
 from libc.math cimport M_SQRT1_2
+from libc.string cimport memcpy
 
 from cnet._core.scalar cimport (
     absolute,
@@ -249,7 +250,10 @@ cdef inline void activate(
 ) noexcept nogil:
     """a = f(z)."""
     cdef Py_ssize_t n = B * O
-    if activation == SIGMOID:
+    if activation == LINEAR:
+        if a_BO != z_BO:
+            memcpy(a_BO, z_BO, n * sizeof(real))
+    elif activation == SIGMOID:
         map_value[real](sigmoid[real], n, z_BO, a_BO)
     elif activation == TANH:
         map_value[real](tanh_value[real], n, z_BO, a_BO)

@@ -22,6 +22,7 @@ def forward(
     outputs: NDArray[Any],
     workspace: NDArray[Any],
     capacity: int,
+    block: int,
 ) -> None: ...
 def backward(
     program: NDArray[np.intp],
@@ -30,6 +31,7 @@ def backward(
     output_gradient: NDArray[Any],
     workspace: NDArray[Any],
     capacity: int,
+    block: int,
     gradient: NDArray[Any],
     input_gradient: NDArray[Any],
 ) -> None: ...

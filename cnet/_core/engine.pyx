@@ -112,18 +112,20 @@ cdef int look_for_signals(Watch* watch, double work) except -1 nogil:
 cdef inline double work_of(Network* network, Py_ssize_t rows) noexcept nogil:
     """About how many multiplications a forward and backward pass takes, plus a call's overhead."""
     cdef Py_ssize_t i
-    cdef double parameters = 0
+    cdef double work = 0
     for i in range(network.n_layers):
-        parameters += <double>network.layers[i].n_inputs * network.layers[i].n_neurons
-    return 3 * rows * parameters + 100
+        # An activation takes as long as some fifty.
+        work += (3.0 * network.layers[i].n_inputs + 50) * network.layers[i].n_neurons
+    return rows * work + 100
 
 
 cdef const real* forward_block(
     Network* network,
     const real* parameters,  # IN
+    Py_ssize_t start,
     Py_ssize_t B,
     const real* x_BI,  # IN
-    real* workspace,  # OUT: outputs
+    real* workspace,  # OUT: outputs, from row `start` on
 ) noexcept nogil:
     """Every layer's output for one block of rows; returns the last."""
     cdef Py_ssize_t i
@@ -132,13 +134,13 @@ cdef const real* forward_block(
     cdef real* a
     for i in range(network.n_layers):
         layer = &network.layers[i]
-        a = workspace + network.capacity * layer.outputs
+        a = workspace + network.capacity * layer.outputs + start * layer.n_neurons
         dense_forward[real](
             layer.activation, B, layer.n_inputs, layer.n_neurons,
             h,
             parameters + layer.weights,
             parameters + layer.biases if layer.biases >= 0 else NULL,
-            workspace + network.capacity * layer.preactivations,
+            workspace + network.capacity * layer.preactivations + start * layer.n_neurons,
             a,
             scratch_of(network, workspace),
         )
@@ -149,6 +151,7 @@ cdef const real* forward_block(
 cdef void backward_block(
     Network* network,
     const real* parameters,  # IN
+    Py_ssize_t start,
     Py_ssize_t B,
     const real* x_BI,  # IN
     real* workspace,  # IN: outputs of forward_block, dL/dz of the last layer in the first delta
@@ -169,7 +172,7 @@ cdef void backward_block(
         below = NULL
         if i > 0:
             below = &network.layers[i - 1]
-            h = workspace + network.capacity * below.outputs
+            h = workspace + network.capacity * below.outputs + start * below.n_neurons
         if gradient != NULL:
             dense_gradient[real](
                 B, layer.n_inputs, layer.n_neurons, h, delta,
@@ -183,7 +186,8 @@ cdef void backward_block(
                 delta_below, scratch)
             chain[real](
                 below.activation, B, below.n_neurons,
-                workspace + network.capacity * below.preactivations, h, delta_below)
+                workspace + network.capacity * below.preactivations + start * below.n_neurons,
+                h, delta_below)
             delta, delta_below = delta_below, delta
         elif dx_BI != NULL:
             dense_backward[real](
@@ -249,7 +253,7 @@ cdef double loss_of_block(
         targets = targets + first * O if targets != NULL else NULL
         labels = labels + first if labels != NULL else NULL
         sample_weight = sample_weight + first if sample_weight != NULL else NULL
-    a_BO = forward_block(network, parameters, B, x_BI[0], workspace)
+    a_BO = forward_block(network, parameters, 0, B, x_BI[0], workspace)
     return loss_and_delta[real](
         objective.loss, <real>objective.setting, last.activation, B, O,
         workspace + network.capacity * last.preactivations, a_BO,
@@ -262,8 +266,9 @@ def forward(
     const real[::1] parameters,  # IN
     const real[:, ::1] x,  # IN
     real[:, ::1] outputs,  # OUT
-    real[::1] workspace,  # scratch; after one block the layers' outputs, as `backward` wants them
+    real[::1] workspace,  # scratch; with room for all rows their outputs, as `backward` wants them
     Py_ssize_t capacity,
+    Py_ssize_t block,  # rows at a time
 ):
     """Outputs of the last layer for every row of x."""
     cdef Network network = lay_out(program, capacity)
@@ -272,8 +277,10 @@ def forward(
     cdef const real* a_BO
     with nogil:
         while first < n:
-            B = min(capacity, n - first)
-            a_BO = forward_block(&network, &parameters[0], B, &x[first, 0], &workspace[0])
+            B = min(block, n - first)
+            a_BO = forward_block(
+                &network, &parameters[0], first if capacity >= n else 0, B, &x[first, 0],
+                &workspace[0])
             memcpy(&outputs[first, 0], a_BO, B * O * sizeof(real))
             look_for_signals(&watch, work_of(&network, B))
             first += B
@@ -282,30 +289,36 @@ def forward(
 def backward(
     const intp_t[:, ::1] program,  # IN
     const real[::1] parameters,  # IN
-    const real[:, ::1] x,  # IN, one block
+    const real[:, ::1] x,  # IN
     const real[:, ::1] output_gradient,  # IN, dL/da of the last layer
     real[::1] workspace,  # INOUT, as `forward` of the same x left it
     Py_ssize_t capacity,
+    Py_ssize_t block,  # rows at a time
     real[::1] gradient,  # OUT, or empty
     real[:, ::1] input_gradient,  # OUT, or empty
 ):
     """Gradients of a loss that was computed outside, from its gradient by the outputs."""
     cdef Network network = lay_out(program, capacity)
     cdef const Layer* last = &network.layers[network.n_layers - 1]
-    cdef Py_ssize_t B = x.shape[0]
+    cdef Watch watch = Watch(0, clock())
+    cdef Py_ssize_t first = 0, B, n = x.shape[0], O = last.n_neurons
     cdef real* delta = delta_of(&network, &workspace[0], False)
     with nogil:
-        memcpy(delta, &output_gradient[0, 0], B * last.n_neurons * sizeof(real))
-        chain[real](
-            last.activation, B, last.n_neurons,
-            &workspace[0] + capacity * last.preactivations,
-            &workspace[0] + capacity * last.outputs, delta)
         if gradient.shape[0] > 0:
             memset(&gradient[0], 0, gradient.shape[0] * sizeof(real))
-        backward_block[real](
-            &network, &parameters[0], B, &x[0, 0], &workspace[0],
-            &gradient[0] if gradient.shape[0] > 0 else NULL,
-            &input_gradient[0, 0] if input_gradient.shape[0] > 0 else NULL)
+        while first < n:
+            B = min(block, n - first)
+            memcpy(delta, &output_gradient[first, 0], B * O * sizeof(real))
+            chain[real](
+                last.activation, B, O,
+                &workspace[0] + capacity * last.preactivations + first * O,
+                &workspace[0] + capacity * last.outputs + first * O, delta)
+            backward_block[real](
+                &network, &parameters[0], first, B, &x[first, 0], &workspace[0],
+                &gradient[0] if gradient.shape[0] > 0 else NULL,
+                &input_gradient[first, 0] if input_gradient.shape[0] > 0 else NULL)
+            look_for_signals(&watch, work_of(&network, B))
+            first += B
 
 
 def loss_and_gradient(
@@ -346,7 +359,7 @@ def loss_and_gradient(
             dx_BI = &input_gradient[first, 0] if input_gradient.shape[0] > 0 else NULL
             if d_parameters != NULL or dx_BI != NULL:
                 backward_block[real](
-                    &network, &parameters[0], B, x_BI, &workspace[0], d_parameters, dx_BI)
+                    &network, &parameters[0], 0, B, x_BI, &workspace[0], d_parameters, dx_BI)
             if outputs.shape[0] > 0:
                 memcpy(
                     &outputs[first, 0], &workspace[0] + capacity * last.outputs,
@@ -420,7 +433,7 @@ cdef double train_epoch(
                 network, objective, parameters, first, B,
                 order + first if order != NULL else NULL,
                 1.0 / rows if mean else 1.0, workspace, &x_BI)
-            backward_block[real](network, parameters, B, x_BI, workspace, gradient, NULL)
+            backward_block[real](network, parameters, 0, B, x_BI, workspace, gradient, NULL)
             look_for_signals(watch, work_of(network, B))
             first += B
         if not isfinite(total):

@@ -172,7 +172,8 @@ cdef inline double cross_entropy(
             row_value = 0
             target_sum = 0
             for j in range(O):
-                row_value += t[j] * ((z[top] - z[j]) + log_sum)
+                # Where t is 0 the difference may be infinite.
+                row_value += t[j] * ((z[top] - z[j]) + log_sum) if t[j] != 0 else 0
                 target_sum += t[j]
             for j in range(O):
                 delta[j] = scale * weight * (a[j] * target_sum - t[j])

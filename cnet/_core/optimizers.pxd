@@ -148,6 +148,8 @@ cdef inline void rmsprop(
         if centered:
             mean[i] = alpha * mean[i] + rest * g
             variance -= mean[i] * mean[i]
+            # Rounding may take it below 0.
+            variance = 0 if variance < 0 else variance
         g = g / (square_root(variance) + epsilon)
         if momentum != 0:
             velocity[i] = momentum * velocity[i] + g

@@ -73,12 +73,12 @@ cdef extern from *:
 cdef inline real sigmoid(real z) noexcept nogil:
     """1 / (1 + exp(-z)), of an exponent that is never positive."""
     cdef real e = exponential(-absolute(z))
-    cdef real larger = 1 / (1 + e)
+    cdef real larger = <real>1 / (<real>1 + e)
     return e * larger if z < 0 else larger
 
 
 cdef inline real sigmoid_derivative(real z, real a) noexcept nogil:
-    return a * (1 - a)
+    return a * (<real>1 - a)
 
 
 cdef inline real tanh_value(real z) noexcept nogil:
@@ -86,7 +86,7 @@ cdef inline real tanh_value(real z) noexcept nogil:
 
 
 cdef inline real tanh_derivative(real z, real a) noexcept nogil:
-    return 1 - a * a
+    return <real>1 - a * a
 
 
 cdef inline real relu(real z) noexcept nogil:
@@ -111,7 +111,7 @@ cdef inline real elu(real z) noexcept nogil:
 
 
 cdef inline real elu_derivative(real z, real a) noexcept nogil:
-    return 1 if a > 0 else a + 1
+    return <real>1 if a > 0 else a + <real>1
 
 
 cdef inline real selu(real z) noexcept nogil:
@@ -142,7 +142,7 @@ cdef inline real silu(real z) noexcept nogil:
 
 cdef inline real silu_derivative(real z, real a) noexcept nogil:
     cdef real s = sigmoid(z)
-    return s * (1 + z * (1 - s))
+    return s * (<real>1 + z * (<real>1 - s))
 
 
 cdef inline real softplus(real z) noexcept nogil:
@@ -155,11 +155,11 @@ cdef inline real softplus_derivative(real z, real a) noexcept nogil:
 
 
 cdef inline real softsign(real z) noexcept nogil:
-    return z / (1 + absolute(z))
+    return z / (<real>1 + absolute(z))
 
 
 cdef inline real softsign_derivative(real z, real a) noexcept nogil:
-    return (1 - absolute(a)) * (1 - absolute(a))
+    return (<real>1 - absolute(a)) * (<real>1 - absolute(a))
 
 
 cdef inline real exp_value(real z) noexcept nogil:
@@ -212,12 +212,18 @@ cdef inline void softmax(
         largest = z[0]
         for j in range(1, O):
             largest = z[j] if z[j] > largest else largest
+        for j in range(O):
+            a[j] = z[j] - largest
+    # All rows at once, for rows are short and vectors long.
+    map_value[real](exp_value[real], B * O, a_BO, a_BO)
+    for i in range(B):
+        a = a_BO + i * O
         total = 0
         for j in range(O):
-            a[j] = exponential(z[j] - largest)
             total += a[j]
+        total = <real>1 / total
         for j in range(O):
-            a[j] = a[j] / total
+            a[j] = a[j] * total
 
 
 cdef inline void chain_softmax(

@@ -29,6 +29,7 @@ cdef extern from "tile.h" nogil:
 # Depth of a panel: 256 rows of two vectors stay in the first-level cache while the rows of A pass.
 cdef enum:
     PANEL_DEPTH = 256
+    IN_PLACE_SIZE = 4096  # elements
 
 
 cdef inline Py_ssize_t widest_tile(const real* like) noexcept nogil:
@@ -151,8 +152,10 @@ cdef inline void gemm(
             columns = min(width, n - j)
             b_block = b + p * b_row + j * b_column
             b_block_row = b_row
-            # Whole contiguous rows are used where they lie, unless many tiles will read them.
-            if b_column != 1 or columns < width or m > 4 * TILE_ROWS_WIDE:
+            # Whole contiguous rows are used where they lie, unless many tiles will read them out of
+            # a matrix that is too large for the first-level cache.
+            if b_column != 1 or columns < width or (
+                    m > 4 * TILE_ROWS_WIDE and depth * b_row > IN_PLACE_SIZE):
                 pack_panel(depth, columns, width, b_block, b_row, b_column, panel)
                 b_block = panel
                 b_block_row = width

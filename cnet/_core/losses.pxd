@@ -65,11 +65,11 @@ cdef inline real huber_gradient(real z, real a, real t, real s) noexcept nogil:
 
 
 cdef inline real quantile(real z, real a, real t, real s) noexcept nogil:
-    return s * (t - a) if t > a else (1 - s) * (a - t)
+    return s * (t - a) if t > a else (<real>1 - s) * (a - t)
 
 
 cdef inline real quantile_gradient(real z, real a, real t, real s) noexcept nogil:
-    return 1 - s if a > t else (-s if a < t else a - t)
+    return <real>1 - s if a > t else (-s if a < t else a - t)
 
 
 cdef inline real binary_cross_entropy(real z, real a, real t, real s) noexcept nogil:
@@ -166,7 +166,7 @@ cdef inline double cross_entropy(
             row_value = (z[top] - z[labels[row]]) + log_sum
             for j in range(O):
                 delta[j] = scale * weight * a[j]
-            delta[labels[row]] = scale * weight * (a[labels[row]] - 1)
+            delta[labels[row]] = scale * weight * (a[labels[row]] - <real>1)
         else:
             t = targets + row * O
             row_value = 0

@@ -193,9 +193,12 @@ class _Run:
         """Rows in the order in which each of `count` epochs takes them; empty: as they are."""
         if not self.settings.shuffle:
             return np.empty((0, 0), np.intp)
-        order = np.tile(np.arange(self.n), (count, 1))
-        # Row by row, so that the random numbers do not depend on how epochs are grouped into calls.
-        return self.rng.permuted(order, axis=1, out=order)
+        order = np.empty((count, self.n), np.intp)
+        # Not NumPy's permuted, which takes three times as long: a quarter of a tiny network's epoch.
+        bit_generator = self.rng.bit_generator
+        with bit_generator.lock:
+            engine.shuffle(bit_generator.capsule, order)
+        return order
 
     def _compiled_epochs(self, loss: Loss, totals: NDArray[np.float64]) -> int:
         return engine.train(

@@ -1,5 +1,7 @@
 """The fully connected layer: forward and backward over one block of rows."""
 
+from libc.string cimport memset
+
 from cnet._core.activations cimport activate
 from cnet._core.gemm cimport gemm
 from cnet._core.scalar cimport real
@@ -35,12 +37,15 @@ cdef inline void dense_gradient(
     const real* delta_BO,  # IN, dL/dz
     real* d_weights_IO,  # INOUT
     real* d_biases_O,  # INOUT, or NULL
+    bint accumulate,
     real* scratch,
 ) noexcept nogil:
-    """dW += x^T delta, db += sum of delta over the rows."""
+    """dW = x^T delta, db = sum of delta over the rows, or += where they accumulate."""
     cdef Py_ssize_t i, j
-    gemm(I, O, B, x_BI, 1, I, delta_BO, O, 1, d_weights_IO, True, scratch)
+    gemm(I, O, B, x_BI, 1, I, delta_BO, O, 1, d_weights_IO, accumulate, scratch)
     if d_biases_O != NULL:
+        if not accumulate:
+            memset(d_biases_O, 0, O * sizeof(real))
         for i in range(B):
             for j in range(O):
                 d_biases_O[j] += delta_BO[i * O + j]

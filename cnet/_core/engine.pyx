@@ -10,7 +10,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport isfinite
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
 from numpy cimport intp_t
 from numpy.random cimport bitgen_t
@@ -159,9 +159,10 @@ cdef void backward_block(
     const real* x_BI,  # IN
     real* workspace,  # IN: outputs of forward_block, dL/dz of the last layer in the first delta
     real* gradient,  # INOUT, or NULL
+    bint accumulate,
     real* dx_BI,  # OUT, or NULL
 ) noexcept nogil:
-    """Add one block's gradient to `gradient`; put dL/dx into `dx_BI`."""
+    """Put one block's gradient into `gradient`, or add it, and dL/dx into `dx_BI`."""
     cdef Py_ssize_t i
     cdef const Layer* layer
     cdef const Layer* below
@@ -181,6 +182,7 @@ cdef void backward_block(
                 B, layer.n_inputs, layer.n_neurons, h, delta,
                 gradient + layer.weights,
                 gradient + layer.biases if layer.biases >= 0 else NULL,
+                accumulate,
                 scratch,
             )
         if below != NULL:
@@ -307,8 +309,6 @@ def backward(
     cdef Py_ssize_t first = 0, B, n = x.shape[0], O = last.n_neurons
     cdef real* delta = delta_of(&network, &workspace[0], False)
     with nogil:
-        if gradient.shape[0] > 0:
-            memset(&gradient[0], 0, gradient.shape[0] * sizeof(real))
         while first < n:
             B = min(block, n - first)
             memcpy(delta, &output_gradient[first, 0], B * O * sizeof(real))
@@ -319,6 +319,7 @@ def backward(
             backward_block[real](
                 &network, &parameters[0], first, B, &x[first, 0], &workspace[0],
                 &gradient[0] if gradient.shape[0] > 0 else NULL,
+                first > 0,
                 &input_gradient[first, 0] if input_gradient.shape[0] > 0 else NULL)
             look_for_signals(&watch, work_of(&network, B))
             first += B
@@ -352,8 +353,6 @@ def loss_and_gradient(
     cdef real* dx_BI
     cdef double total = 0
     with nogil:
-        if d_parameters != NULL:
-            memset(d_parameters, 0, gradient.shape[0] * sizeof(real))
         while first < n:
             B = min(capacity, n - first)
             total += loss_of_block[real](
@@ -362,7 +361,8 @@ def loss_and_gradient(
             dx_BI = &input_gradient[first, 0] if input_gradient.shape[0] > 0 else NULL
             if d_parameters != NULL or dx_BI != NULL:
                 backward_block[real](
-                    &network, &parameters[0], 0, B, x_BI, &workspace[0], d_parameters, dx_BI)
+                    &network, &parameters[0], 0, B, x_BI, &workspace[0],
+                    d_parameters, first > 0, dx_BI)
             if outputs.shape[0] > 0:
                 memcpy(
                     &outputs[first, 0], &workspace[0] + capacity * last.outputs,
@@ -459,7 +459,6 @@ cdef double train_epoch(
     cdef double total = 0
     while start < n:
         rows = min(batch_size, n - start)
-        memset(gradient, 0, n_parameters * sizeof(real))
         # A batch larger than a block is summed block by block.
         first = start
         while first < start + rows:
@@ -468,7 +467,8 @@ cdef double train_epoch(
                 network, objective, parameters, first, B,
                 order + first if order != NULL else NULL,
                 1.0 / rows if mean else 1.0, workspace, &x_BI)
-            backward_block[real](network, parameters, 0, B, x_BI, workspace, gradient, NULL)
+            backward_block[real](
+                network, parameters, 0, B, x_BI, workspace, gradient, first > start, NULL)
             look_for_signals(watch, work_of(network, B))
             first += B
         if not isfinite(total):

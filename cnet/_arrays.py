@@ -58,7 +58,7 @@ def as_inputs(x: Any, n_inputs: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any]
         raise ValueError(f"x is empty: it must have at least one row, got shape {array.shape}")
     if array.shape[-1] != n_inputs:
         raise ValueError(
-            f"x must have {n_inputs} columns, one for each input of the network, "
+            f"x must have {n_inputs} column{'s' * (n_inputs > 1)}, one for each input of the network, "
             f"got shape {array.shape}"
         )
     return _as_real("x", np.atleast_2d(array), dtype), is_row
@@ -128,8 +128,8 @@ def _as_targets(
         )
     if given.ndim == 2 and given.shape[1] not in (1, n_outputs):
         raise ValueError(
-            f"y must have {n_outputs} columns, one for each output of the network, "
-            f"got shape {given.shape}"
+            f"y must have {n_outputs} column{'s' * (n_outputs > 1)}, one for each output of the "
+            f"network, got shape {given.shape}"
         )
     by_labels = loss is not None and loss.name == "cross_entropy"
     if n_outputs > 1 and (given.ndim == 1 or given.shape[1] == 1):

@@ -47,9 +47,10 @@ def as_number(
     """Return `value` as a finite float between `low` and `high`, without an end that is open."""
     bounds = []
     if low > -math.inf:
-        bounds.append(f"{'above' if open_low else 'at least'} {low:g}")
+        bounds.append(f"{'above' if open_low else 'of at least'} {low:g}")
     if high < math.inf:
-        bounds.append(f"{'below' if open_high else 'at most'} {high:g}")
+        at_most = "at most" if bounds else "of at most"
+        bounds.append(f"{'below' if open_high else at_most} {high:g}")
     wanted = " ".join(["a finite number", " and ".join(bounds)]).strip()
     if isinstance(value, (bool, np.bool_, str, bytes)):
         raise TypeError(f"{name} must be {wanted}, got {value!r}")
@@ -100,7 +101,12 @@ def as_settings(name: str, value: Any, base: type[T], choices: Mapping[str, Call
             except (ValueError, SyntaxError):
                 arguments = None
             if settings.endswith(")") and arguments is not None:
-                return choices[called](*arguments)
+                try:
+                    return choices[called](*arguments)
+                except TypeError:
+                    raise ValueError(
+                        f"{name} must have the settings that '{called}' takes, got {value!r}"
+                    ) from None
     raise ValueError(
         f"{name} must be one of {listed(choices)} or a cnet.{base.__name__} object, got {value!r}"
     )

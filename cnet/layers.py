@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cnet._arrays import as_weights
 from cnet._checks import as_choice, as_flag, as_integer
 from cnet._core.engine import ACTIVATIONS
-from cnet.initializers import resolve_initializer
+from cnet.initializers import Initializer, resolve_initializer
 
 # More neurons than any memory has room for their weights, and few enough that no product overflows.
 MAX_NEURONS = 2**31 - 1
@@ -58,16 +58,43 @@ class Layer:
         init: Any = "auto",
         name: str | None = None,
     ) -> None:
-        self.n_inputs = as_integer("n_inputs", n_inputs, 1, MAX_NEURONS)
-        self.n_neurons = as_integer("n_neurons", n_neurons, 1, MAX_NEURONS)
-        self.activation = as_choice("activation", activation, ACTIVATIONS)
-        self.bias = as_flag("bias", bias)
-        self.init = resolve_initializer(init, self.activation)
+        self._n_inputs = as_integer("n_inputs", n_inputs, 1, MAX_NEURONS)
+        self._n_neurons = as_integer("n_neurons", n_neurons, 1, MAX_NEURONS)
+        self._activation = as_choice("activation", activation, ACTIVATIONS)
+        self._bias = as_flag("bias", bias)
+        self._init = resolve_initializer(init, self._activation)
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be text, got {name!r}")
         self.name = name
         self._weights: NDArray[Any] | None = None
         self._biases: NDArray[Any] | None = None
+
+    # What the engine's program is made from can be read and not set.
+
+    @property
+    def n_inputs(self) -> int:
+        """How many numbers come in."""
+        return self._n_inputs
+
+    @property
+    def n_neurons(self) -> int:
+        """How many neurons, and so outputs."""
+        return self._n_neurons
+
+    @property
+    def activation(self) -> str:
+        """Name of the activation."""
+        return self._activation
+
+    @property
+    def bias(self) -> bool:
+        """Whether the layer has biases."""
+        return self._bias
+
+    @property
+    def init(self) -> Initializer:
+        """How the weights start."""
+        return self._init
 
     @property
     def n_parameters(self) -> int:

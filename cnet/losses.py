@@ -211,6 +211,8 @@ def call_loss(
     try:
         value, gradient = result
         value = float(value)
+        if np.iscomplexobj(gradient):
+            raise TypeError
         gradient = np.ascontiguousarray(gradient, outputs.dtype)
     except (TypeError, ValueError):
         raise ValueError(f"loss must return {wanted}; got {result!r}") from None

@@ -68,6 +68,7 @@ class NeuralNetwork:
         self._program: Program | None = None
         self._state: OptimizerState | None = None
         self._loss: Loss | LossFunction | None = None
+        self._training = False
         self.history: training.History | None = None
         for layer in layers:
             if not isinstance(layer, Layer):
@@ -117,6 +118,8 @@ class NeuralNetwork:
             Where there is no room for the weights.
         """
         num_neurons = as_integer("num_neurons", num_neurons, 1, MAX_NEURONS)
+        n_inputs = self._layers[-1].n_neurons if self._layers else (self._n_inputs or 1)
+        layer = Layer(n_inputs, num_neurons, activation, bias=bias, init=init, name=name)
         if as_flag("input_layer", input_layer):
             if self._n_inputs is not None:
                 raise ValueError(
@@ -130,8 +133,7 @@ class NeuralNetwork:
                 "input_layer must be True for the first layer: start with "
                 "add_layer(n_inputs, input_layer=True)"
             )
-        n_inputs = self._layers[-1].n_neurons if self._layers else self._n_inputs
-        self._extend([Layer(n_inputs, num_neurons, activation, bias=bias, init=init, name=name)])
+        self._extend([layer])
         return self
 
     @property
@@ -154,6 +156,8 @@ class NeuralNetwork:
 
     def _extend(self, added: list[Layer]) -> None:
         """Append layers: check all, then allocate, then draw; nothing is changed by a refusal."""
+        if self._training:
+            raise RuntimeError("layers cannot be added while the network is being trained")
         layers = [*self._layers, *added]
         names = set[str]()
         for i, layer in enumerate(layers):
@@ -307,23 +311,24 @@ class NeuralNetwork:
         verbose = as_flag("verbose", verbose)
         found_callbacks = training.as_callbacks(callbacks)
         data = self._data(x, y, sample_weight, used_loss)
-        if self._state is None or self._state.optimizer != used_optimizer:
-            self._state = used_optimizer.start(len(program.parameters), self._dtype, rate)
-        # An equal one may have another learning rate of its own.
-        self._state.optimizer = used_optimizer
+        if self._training:
+            raise RuntimeError(
+                "the network is being trained already, by another thread or from a callback"
+            )
+        state = self._state
+        if state is None or state.optimizer != used_optimizer:
+            state = used_optimizer.start(len(program.parameters), self._dtype, rate)
+        run = training.Run(program, data, state, settings, self._rng)
+        # All memory is there: from here on the network changes.
+        state.optimizer = used_optimizer  # an equal one may have another learning rate
+        self._state = state
         self._loss = used_loss
         self.history = training.History(loss=[])
-        training.train(
-            self,
-            program,
-            data,
-            self._state,
-            settings,
-            self._rng,
-            self.history,
-            verbose=verbose,
-            callbacks=found_callbacks,
-        )
+        self._training = True
+        try:
+            training.train(self, run, self.history, verbose=verbose, callbacks=found_callbacks)
+        finally:
+            self._training = False
         return self.history
 
     def forward_propagate(self, inputs: Any) -> NDArray[Any]:
@@ -345,6 +350,13 @@ class NeuralNetwork:
         -------
         ndarray of shape (n_outputs,)
             The outputs from before the step.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where an argument is not what it should be.
+        DivergenceError
+            Where the step would make a weight infinite or NaN; the weights are as they were.
         """
         rate = as_number("learning_rate", learning_rate, 0)
         program, loss, data, mean = self._objective(inputs, expected_outputs, "auto", "mean", None)
@@ -353,7 +365,15 @@ class NeuralNetwork:
         gradient = np.empty_like(program.parameters)
         outputs = np.empty((1, program.n_outputs), self._dtype)
         program.loss(data, loss, mean=mean, gradient=gradient, outputs=outputs)
-        program.parameters -= self._dtype.type(rate) * gradient
+        with np.errstate(all="ignore"):
+            stepped = program.parameters - self._dtype.type(rate) * gradient
+        if not np.isfinite(stepped).all():
+            raise training.DivergenceError(
+                f"a step with learning rate {rate:g} would make a weight infinite or NaN",
+                0,
+                training.History(loss=[]),
+            )
+        program.parameters[...] = stepped
         return outputs.reshape(-1)
 
     # Prediction
@@ -548,6 +568,7 @@ class NeuralNetwork:
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         del state["_program"]
+        state["_training"] = False
         state["_parameters"] = None if self._program is None else self._program.parameters
         # A function given as loss is the caller's, and seldom one that can be pickled.
         state["_loss"] = self._loss if isinstance(self._loss, Loss) else None

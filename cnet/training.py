@@ -100,6 +100,8 @@ class _FunctionCallback(Callback):
 
 def as_callbacks(callbacks: Any) -> list[Callback]:
     """Return a list of Callback objects, functions among `callbacks` wrapped into one."""
+    if callbacks is None:
+        return []
     if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
         callbacks = (callbacks,)
     found = []
@@ -140,8 +142,20 @@ class Settings:
     shuffle: bool
 
 
-class _Run:
-    """The arrays of one training run, and the two ways of taking epochs through them."""
+class Run:
+    """The arrays of one training run, and the two ways of taking epochs through them.
+
+    Parameters
+    ----------
+    program, data, state, settings, rng
+        What is trained, on what, from which state of the optimizer, how, and whence the order of rows
+        comes.
+
+    Raises
+    ------
+    MemoryError
+        Where there is no room for the arrays.
+    """
 
     def __init__(
         self,
@@ -195,9 +209,7 @@ class _Run:
             return np.empty((0, 0), np.intp)
         order = np.empty((count, self.n), np.intp)
         # Not NumPy's permuted, which takes three times as long: a quarter of a tiny network's epoch.
-        bit_generator = self.rng.bit_generator
-        with bit_generator.lock:
-            engine.shuffle(bit_generator.capsule, order)
+        engine.shuffle(self.rng.bit_generator, order)
         return order
 
     def _compiled_epochs(self, loss: Loss, totals: NDArray[np.float64]) -> int:
@@ -282,25 +294,19 @@ class _Run:
 
 def train(
     network: Any,
-    program: Program,
-    data: Data,
-    state: OptimizerState,
-    settings: Settings,
-    rng: np.random.Generator,
+    run: Run,
     history: History,
     *,
     verbose: bool,
     callbacks: list[Callback],
 ) -> None:
-    """Train the program's parameters, recording into `history` as epochs finish.
+    """Train the run's parameters, recording into `history` as epochs finish.
 
     Parameters
     ----------
     network : NeuralNetwork
         What callbacks are given.
-    program, data, state, settings, rng
-        What is trained, on what, from which state of the optimizer, how, and whence the order of rows
-        comes.
+    run : Run
     history : History
     verbose : bool
         Print a line after each epoch.
@@ -311,8 +317,7 @@ def train(
     DivergenceError
         Where the loss or a weight stops being finite.
     """
-    run = _Run(program, data, state, settings, rng)
-    n = len(data.x)
+    settings, n = run.settings, run.n
     # The tutorial's total error leaves out the half that makes the gradient neat.
     printed = 2.0 if isinstance(settings.loss, SquaredError) else 1.0
     for callback in callbacks:

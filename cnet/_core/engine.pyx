@@ -419,14 +419,14 @@ cdef inline Py_ssize_t below(bitgen_t* random, Py_ssize_t n) noexcept nogil:
 
 
 def shuffle(
-    bit_generator,  # the capsule of a NumPy bit generator, whose lock the caller holds
+    bit_generator,  # NumPy's
     intp_t[:, ::1] order,  # OUT
 ):
     """Make each row a permutation of its indices (Fisher and Yates)."""
-    cdef bitgen_t* random = <bitgen_t*>PyCapsule_GetPointer(bit_generator, "BitGenerator")
+    cdef bitgen_t* random = <bitgen_t*>PyCapsule_GetPointer(bit_generator.capsule, "BitGenerator")
     cdef Py_ssize_t epoch, i, j, n = order.shape[1]
     cdef intp_t* row
-    with nogil:
+    with bit_generator.lock, nogil:
         for epoch in range(order.shape[0]):
             row = &order[epoch, 0]
             for i in range(n):

@@ -1,0 +1,1033 @@
+"""The loop above the engine: batches, order, history, callbacks, and everything that ends it early."""
+
+import pickle
+import signal
+import threading
+import time
+from contextlib import ExitStack, suppress
+from itertools import chain, permutations
+
+import numpy as np
+import pytest
+from helpers import Interruption, everything, network, refused, unchanged
+from reference import SGD, Network, PlainPythonNetwork, squared_error
+
+import cnet
+from cnet import _program, training
+from cnet._core import engine
+
+OPTIMIZERS = ["sgd", "adam", "rmsprop", "rprop", cnet.SGD(momentum=0.9, nesterov=True)]
+rng = np.random.default_rng(11)
+X = rng.uniform(-1, 1, (10, 3))
+Y = rng.uniform(0, 1, (10, 2))
+
+
+def train(net, epochs=5, x=X, y=Y, learning_rate=0.3, **settings):
+    return net.train(x, y, learning_rate, epochs, **{"verbose": False, **settings})
+
+
+def do_nothing(net, epoch, logs):
+    return None
+
+
+def half_squared_error(y_true, y_pred):
+    """Do in NumPy what squared_error does, by the mean of the rows."""
+    d = y_pred - y_true
+    return np.sum(d * d) / 2 / len(d), d / len(d)
+
+
+class Recorder:
+    """A loss that notes the targets of every batch."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, y_true, y_pred):
+        self.batches.append(y_true[:, 0].astype(int).tolist())
+        return 0.0, np.zeros_like(y_pred)
+
+
+# Batches and their order
+
+
+def batches_of(n, batch_size, epochs=1, shuffle=False):
+    """Return the numbers of the rows of every batch, epoch by epoch."""
+    loss = Recorder()
+    net = network(1, 1, output="linear")
+    x = np.arange(float(n)).reshape(n, 1)
+    train(net, epochs, x, x, loss=loss, batch_size=batch_size, shuffle=shuffle)
+    per_epoch = len(loss.batches) // epochs
+    return [loss.batches[i * per_epoch : (i + 1) * per_epoch] for i in range(epochs)]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [
+        (1, [1] * 10),
+        (3, [3, 3, 3, 1]),
+        (5, [5, 5]),
+        (9, [9, 1]),
+        (10, [10]),
+        (11, [10]),
+        (2**62, [10]),
+        (None, [10]),
+    ],
+)
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_sizes_of_batches(batch_size, sizes, shuffle):
+    for batches in batches_of(10, batch_size, 3, shuffle):
+        assert [len(batch) for batch in batches] == sizes
+
+
+def test_without_shuffling_rows_come_as_they_are():
+    assert batches_of(7, 3, 2) == [[[0, 1, 2], [3, 4, 5], [6]]] * 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, None])
+def test_shuffling_takes_every_row_once_an_epoch(batch_size):
+    epochs = [
+        list(chain.from_iterable(batches))
+        for batches in batches_of(20, batch_size, 4, shuffle=True)
+    ]
+    assert all(sorted(rows) == list(range(20)) for rows in epochs)
+    # Each time in an order of its own.
+    assert len({tuple(rows) for rows in [range(20), *epochs]}) == 5
+
+
+def test_a_batch_is_one_step():
+    for batch_size, steps in [(1, 10), (3, 4), (10, 1), (None, 1)]:
+        net = network(3, 2)
+        train(net, 2, batch_size=batch_size, optimizer="adam")
+        assert net._state.steps[0] == 2 * steps
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 64])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_batches_against_numpy(batch_size, reduction):
+    net = network(3, 4, 2)
+    reference = Network.like(net)
+    losses = list(
+        reference.train(
+            SGD(0.3), X, Y, squared_error, batch_size=batch_size, epochs=3, reduction=reduction
+        )
+    )
+    history = train(net, 3, batch_size=batch_size, reduction=reduction, shuffle=False)
+    np.testing.assert_allclose(net.parameters, reference.parameters, rtol=1e-10)
+    if reduction == "mean":
+        np.testing.assert_allclose(history["loss"], losses, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch_size", [None, 600])
+@pytest.mark.parametrize("block", [_program._MAX_BLOCK_ROWS, 37, 5000])
+def test_batches_larger_than_a_block(dtype, batch_size, block, monkeypatch):
+    monkeypatch.setattr(_program, "_MIN_BLOCK_ROWS", 1)
+    monkeypatch.setattr(_program, "_MAX_BLOCK_ROWS", block)
+    data = np.random.default_rng(0)
+    x, y = data.random((1101, 3)), data.random((1101, 2))
+    net = network(3, 8, 2, dtype=dtype)
+    reference = Network.like(net)
+    assert net._program.block_rows(1101) == min(block, 1101)
+    tolerance = {"rtol": 1e-4, "atol": 1e-6} if dtype == "float32" else {"rtol": 1e-11}
+    expected, gradient, _ = reference.loss_and_gradients(x, y, squared_error)
+    loss, found = net.loss_and_gradient(x, y)
+    np.testing.assert_allclose(loss, expected, **tolerance)
+    np.testing.assert_allclose(found, gradient, **tolerance)
+    losses = list(
+        reference.train(SGD(0.3), x, y, squared_error, batch_size=batch_size or 1101, epochs=4)
+    )
+    history = train(net, 4, x, y, batch_size=batch_size, shuffle=False)
+    np.testing.assert_allclose(history["loss"], losses, **tolerance)
+    np.testing.assert_allclose(net.parameters, reference.parameters, **tolerance)
+
+
+@pytest.mark.parametrize(
+    "loss", ["squared_error", half_squared_error], ids=["compiled", "function"]
+)
+@pytest.mark.parametrize("output", ["linear", "sigmoid", "softmax", "gelu"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_scratch_memory_is_written_before_it_is_read(loss, output, optimizer, monkeypatch):
+    settings = {"loss": loss, "optimizer": optimizer, "learning_rate": 0.01, "batch_size": 4}
+    expected = network(3, 5, 4, 2, hidden=output if output == "gelu" else "tanh", output=output)
+    net = expected.copy()
+    train(expected, **settings)
+    outputs, gradient = expected.predict(X), expected.input_gradient(X, Y, loss=loss)
+    for module in (_program, training):
+        monkeypatch.setattr(
+            module, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype)
+        )
+    train(net, **settings)
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
+    np.testing.assert_array_equal(net.predict(X), outputs)
+    np.testing.assert_array_equal(net.input_gradient(X, Y, loss=loss), gradient)
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), (3, 50, 40, 2), (200, 3, 90, 2)], ids=str)
+@pytest.mark.parametrize("n", [1, 700])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nothing_is_written_beyond_its_array(sizes, n, dtype, monkeypatch):
+    # 37 stands for what nobody else may touch.
+    borders = []
+
+    def bordered(size, dtype):
+        array = np.full(size + 200_000, 37, dtype)
+        borders.append(array[size:])
+        return array[:size]
+
+    for module in (_program, training):
+        monkeypatch.setattr(module, "aligned_empty", bordered)
+    data = np.random.default_rng(0)
+    x, y = data.random((n, sizes[0])), data.random((n, 2))
+    net = network(*sizes, dtype=dtype)
+    for loss in ("squared_error", half_squared_error):
+        for batch_size in (1, 7, None):
+            train(net, 1, x, y, loss=loss, batch_size=batch_size, optimizer="adam")
+        net.evaluate(x, y, loss=loss)
+        net.loss_and_gradient(x, y, loss=loss)
+        net.input_gradient(x, y, loss=loss)
+    net.activations(x)
+    net.predict(x)
+    assert len(borders) > 10
+    assert all((border == 37).all() for border in borders)
+
+
+# Sample weights
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "binary_cross_entropy"])
+def test_a_weight_of_two_is_a_row_twice(loss):
+    weighted, doubled = network(3, 4, 2), network(3, 4, 2)
+    settings = {"batch_size": None, "reduction": "sum", "loss": loss, "shuffle": False}
+    weights = np.ones(10)
+    weights[[2, 5]] = 2
+    first = train(weighted, sample_weight=weights, **settings)
+    rows = [*range(10), 2, 5]
+    second = train(doubled, x=X[rows], y=Y[rows], **settings)
+    np.testing.assert_allclose(weighted.parameters, doubled.parameters, rtol=1e-10)
+    np.testing.assert_allclose(first["loss"], second["loss"], rtol=1e-10)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, None])
+def test_a_weight_of_zero_is_a_row_left_out(batch_size):
+    weighted, shorter = network(3, 4, 2), network(3, 4, 2)
+    settings = {"batch_size": batch_size, "reduction": "sum", "shuffle": False}
+    weights = np.ones(10)
+    weights[5:] = 0
+    first = train(weighted, sample_weight=weights, **settings)
+    second = train(shorter, x=X[:5], y=Y[:5], **settings)
+    np.testing.assert_allclose(weighted.parameters, shorter.parameters, rtol=1e-12)
+    np.testing.assert_allclose(first["loss"], second["loss"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("y", [Y, np.arange(10) % 2], ids=["targets", "labels"])
+def test_weights_go_with_their_rows(shuffle, y):
+    # Scaling all weights alike is scaling the learning rate, whatever the order of rows.
+    output = "sigmoid" if y is Y else "softmax"
+    weights = np.linspace(0, 1, 10)
+    nets = [network(3, 4, 2, output=output) for _ in range(3)]
+    settings = {"batch_size": 3, "shuffle": shuffle, "y": y}
+    train(nets[0], sample_weight=weights, learning_rate=0.5, **settings)
+    train(nets[1], sample_weight=weights / 4, learning_rate=2.0, **settings)
+    train(nets[2], sample_weight=weights[::-1], learning_rate=0.5, **settings)
+    np.testing.assert_allclose(nets[0].parameters, nets[1].parameters, rtol=1e-12)
+    assert not np.allclose(nets[0].parameters, nets[2].parameters, rtol=1e-4)
+
+
+def test_the_mean_is_over_the_number_of_rows():
+    net = network(3, 4, 2)
+    weights = np.linspace(0, 3, 10)
+    expected = (weights * np.sum((net.predict(X) - Y) ** 2, axis=1) / 2).sum() / 10
+    assert train(net, 1, batch_size=None, sample_weight=weights)["loss"] == [
+        pytest.approx(expected, rel=1e-12)
+    ]
+
+
+# Going on
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_five_and_five_epochs_are_ten(optimizer, dtype):
+    halves, whole = network(3, 4, 2, dtype=dtype), network(3, 4, 2, dtype=dtype)
+    settings = {"learning_rate": 0.01, "batch_size": 3}
+    first = train(halves, 5, optimizer=optimizer, **settings)
+    # The optimizer of before is the default.
+    second = train(halves, 5, **settings)
+    both = train(whole, 10, optimizer=optimizer, **settings)
+    assert first["loss"] + second["loss"] == both["loss"]
+    whole.history = halves.history
+    assert everything(halves) == everything(whole)
+
+
+def test_another_learning_rate_keeps_the_optimizers_state():
+    net = network(3, 4, 2)
+    train(net, 2, optimizer="adam", learning_rate=0.1)
+    train(net, 1, optimizer="adam", learning_rate=0.01)
+    train(net, 1, optimizer=cnet.Adam(0.001), learning_rate=None)
+    assert net._state.steps[0] == 40
+
+
+def test_another_optimizer_starts_anew():
+    net = network(3, 4, 2)
+    train(net, 2, optimizer="adam")
+    train(net, 1, optimizer=cnet.Adam(beta_1=0.8))
+    assert net._state.steps[0] == 10
+    fresh = network(3, 4, 2)
+    fresh.parameters[:] = net.parameters
+    fresh._rng = pickle.loads(pickle.dumps(net._rng))
+    for other in (net, fresh):
+        train(other, 1, optimizer="rmsprop", learning_rate=0.01)
+    assert everything(net) == everything(fresh)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [
+        ({}, 1e-3),
+        ({"optimizer": "adam"}, 1e-3),
+        ({"optimizer": "rmsprop"}, 1e-2),
+        ({"optimizer": cnet.SGD(0.125)}, 0.125),
+        ({"optimizer": "sgd(0.125)"}, 0.125),
+        ({"optimizer": cnet.SGD(0.125), "learning_rate": 0.25}, 0.25),
+    ],
+    ids=str,
+)
+def test_the_learning_rate_by_default(settings, rate):
+    by_default, given = network(3, 4, 2), network(3, 4, 2)
+    train(by_default, **{"learning_rate": None, **settings})
+    train(given, learning_rate=rate, optimizer=settings.get("optimizer"))
+    np.testing.assert_array_equal(by_default.parameters, given.parameters)
+
+
+def test_the_optimizer_object_last_given_is_the_default():
+    net, explicit = network(3, 4, 2), network(3, 4, 2)
+    for rate in (0.001, 0.1):
+        for other in (net, explicit):
+            train(other, 2, optimizer=cnet.Adam(rate), learning_rate=None)
+    train(net, 2, learning_rate=None)
+    train(explicit, 2, optimizer=cnet.Adam(0.1), learning_rate=None)
+    np.testing.assert_array_equal(net.parameters, explicit.parameters)
+
+
+def test_a_learning_rate_of_zero_learns_nothing():
+    net = network(3, 4, 2)
+    before = net.parameters.copy()
+    train(net, learning_rate=0)
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("settings", [{}, {"callbacks": [do_nothing]}, {"work": 1}, {"work": 3000}])
+def test_grouping_epochs_into_calls_does_not_matter(optimizer, settings, monkeypatch):
+    # By default all 20 epochs are one call; a callback wants to see every one.
+    grouped, other = network(3, 4, 2), network(3, 4, 2)
+    run = training.Run
+    calls = []
+
+    class Counted(run):
+        def epochs(self, count):
+            calls.append(count)
+            return super().epochs(count)
+
+    monkeypatch.setattr(training, "Run", Counted)
+    train(grouped, 20, batch_size=4, optimizer=optimizer, learning_rate=0.01)
+    assert calls == [20]
+    calls.clear()
+    settings = settings.copy()
+    if "work" in settings:
+        monkeypatch.setattr(training, "_CALL_WORK", settings.pop("work"))
+    train(other, 20, batch_size=4, optimizer=optimizer, learning_rate=0.01, **settings)
+    assert sum(calls) == 20
+    assert everything(grouped) == everything(other)
+
+
+def test_no_epochs():
+    net = network(3, 4, 2)
+    train(net, 2, optimizer="adam")
+    calls = []
+    before = everything([net.parameters, net._state, net._rng])
+    history = train(net, 0, callbacks=[Hooks(calls)])
+    assert history == {"loss": []}
+    assert net.history is history
+    assert calls == ["begin", "end"]
+    assert everything([net.parameters, net._state, net._rng]) == before
+
+
+# What it says
+
+
+def test_total_error_is_that_of_before_each_update(capsys):
+    net = network(3, 4, 2, hidden="sigmoid")
+    plain = PlainPythonNetwork(
+        [layer.weights.tolist() for layer in net.layers],
+        [layer.biases.tolist() for layer in net.layers],
+    )
+    errors = plain.train(X.tolist(), Y.tolist(), 0.3, 4)
+    history = train(net, 4, shuffle=False, verbose=True)
+    assert capsys.readouterr().out.splitlines() == [
+        f"Epoch: {epoch}, Total Error: {error:.3f}" for epoch, error in enumerate(errors)
+    ]
+    np.testing.assert_allclose(history["loss"], np.array(errors) / 2 / 10, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss", "formula"),
+    [
+        ("squared_error", lambda t, p: (p - t) ** 2),
+        ("absolute_error", lambda t, p: np.abs(p - t)),
+        ("binary_cross_entropy", lambda t, p: -t * np.log(p) - (1 - t) * np.log(1 - p)),
+        (half_squared_error, lambda t, p: (p - t) ** 2 / 2),
+    ],
+)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_total_error_of_a_full_batch(capsys, loss, formula, reduction):
+    net = network(3, 4, 2)
+    total = formula(Y, net.predict(X)).sum()
+    if callable(loss) and reduction == "sum":
+        total /= len(Y)  # the function's own value is the mean
+    train(net, 1, verbose=True, loss=loss, batch_size=None, reduction=reduction)
+    assert capsys.readouterr().out == f"Epoch: 0, Total Error: {total:.3f}\n"
+
+
+def test_verbose_is_the_default_and_prints_all_epochs(capsys):
+    network(3, 4, 2).train(X, Y, 0.1)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"Epoch: {i}" for i in range(100)]
+    train(network(3, 4, 2), verbose=False)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_history_of_a_full_batch_is_what_evaluate_says_before_each_epoch(reduction):
+    net = network(3, 4, 2)
+    expected = []
+
+    class Evaluate(cnet.Callback):
+        def on_epoch_begin(self, network, epoch):
+            expected.append(network.evaluate(X, Y, reduction=reduction)["loss"])
+
+    history = train(net, 3, batch_size=None, reduction=reduction, callbacks=Evaluate())
+    assert list(history) == ["loss"]
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-13)
+    assert type(history) is cnet.History
+    assert all(type(value) is float for value in history["loss"])
+    assert net.history is history
+    assert train(net, 2) is not history
+    assert len(history["loss"]) == 3
+
+
+# Callbacks
+
+
+class Hooks(cnet.Callback):
+    """Notes which of its methods is called when."""
+
+    def __init__(self, calls, name="", stop=None):
+        self.calls = calls
+        self.name = name
+        self.stop = stop
+
+    def on_train_begin(self, network):
+        self.calls.append(f"{self.name}begin")
+
+    def on_epoch_begin(self, network, epoch):
+        self.calls.append(f"{self.name}begin {epoch}")
+
+    def on_epoch_end(self, network, epoch, logs):
+        self.calls.append(f"{self.name}end {epoch}")
+        return epoch == self.stop
+
+    def on_train_end(self, network, history):
+        assert network.history is history
+        self.calls.append(f"{self.name}end")
+
+
+def test_order_of_hooks():
+    calls = []
+    train(network(3, 2), 2, callbacks=[Hooks(calls, "a "), Hooks(calls, "b ")])
+    assert calls == [
+        *("a begin", "b begin"),
+        *("a begin 0", "b begin 0", "a end 0", "b end 0"),
+        *("a begin 1", "b begin 1", "a end 1", "b end 1"),
+        *("a end", "b end"),
+    ]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: [f], lambda f: (f,), lambda f: iter([f])])
+def test_functions_as_callbacks(wrap):
+    net = network(3, 2)
+    seen = []
+
+    def note(*arguments):
+        seen.append(arguments)
+
+    history = train(net, 3, callbacks=wrap(note))
+    assert [(network, epoch) for network, epoch, _ in seen] == [(net, 0), (net, 1), (net, 2)]
+    assert [logs for _, _, logs in seen] == [{"loss": value} for value in history["loss"]]
+
+
+def test_the_base_class_does_nothing():
+    plain, watched = network(3, 2), network(3, 2)
+    train(plain)
+    train(watched, callbacks=[cnet.Callback()])
+    assert everything(plain) == everything(watched)
+
+
+def test_callbacks_see_the_network_after_each_epoch():
+    net, expected = network(3, 2), network(3, 2)
+    seen = []
+    train(net, 3, callbacks=[lambda net, epoch, logs: seen.append(net.parameters.copy())])
+    for parameters in seen:
+        train(expected, 1)
+        np.testing.assert_array_equal(parameters, expected.parameters)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_returning_true_stops(first):
+    net, expected = network(3, 2), network(3, 2)
+    calls = []
+    # The others see the epoch that the training ends with, too.
+    others = [Hooks(calls)]
+    stop = [lambda net, epoch, logs: epoch == 1]
+    history = train(net, 10, callbacks=stop + others if first else others + stop)
+    assert len(history["loss"]) == 2
+    assert calls == ["begin", "begin 0", "end 0", "begin 1", "end 1", "end"]
+    train(expected, 2)
+    assert everything(net) == everything(expected)
+
+
+def test_a_method_that_returns_true_stops():
+    calls = []
+    assert len(train(network(3, 2), 10, callbacks=Hooks(calls, stop=3))["loss"]) == 4
+
+
+@pytest.mark.parametrize("value", [None, False, 0])
+def test_returning_nothing_goes_on(value):
+    history = train(network(3, 2), 4, callbacks=[lambda net, epoch, logs: value])
+    assert len(history["loss"]) == 4
+
+
+class BrokenError(Exception):
+    """What a callback or a loss of the user's raises."""
+
+
+class RaiseAt(cnet.Callback):
+    """Raises in one method, in the third epoch."""
+
+    def __init__(self, method):
+        self.method = method
+        setattr(self, method, self.fail)
+
+    def fail(self, network, epoch=2, *logs):
+        if epoch == 2:
+            raise BrokenError(self.method)
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs"),
+    [("on_train_begin", 0), ("on_epoch_begin", 2), ("on_epoch_end", 3), ("on_train_end", 5)],
+)
+def test_an_exception_in_a_callback(method, epochs):
+    net, expected = network(3, 4, 2), network(3, 4, 2)
+    callback = RaiseAt(method)
+    if method == "on_train_end":
+        callback.on_train_end = lambda network, history: callback.fail(network)
+    with pytest.raises(BrokenError, match=method):
+        train(net, 5, optimizer="adam", callbacks=[callback])
+    train(expected, epochs, optimizer="adam")
+    assert len(net.history["loss"]) == epochs
+    # It can go on as if nothing had been.
+    assert everything(net) == everything(expected)
+    assert train(net, 2) == train(expected, 2)
+
+
+# Losses in Python
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("batch_size", [1, 4, None])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_function_gives_the_weights_of_the_loss_it_imitates(optimizer, batch_size, shuffle):
+    built_in, function = network(3, 4, 2), network(3, 4, 2)
+    settings = {
+        "optimizer": optimizer,
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "learning_rate": 0.01,
+    }
+    first = train(built_in, loss="squared_error", **settings)
+    second = train(function, loss=half_squared_error, **settings)
+    np.testing.assert_allclose(function.parameters, built_in.parameters, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(second["loss"], first["loss"], rtol=1e-9)
+
+
+def test_a_function_gets_labels_as_rows_in_the_networks_dtype():
+    seen = []
+
+    def loss(y_true, y_pred):
+        seen.append((y_true.tolist(), y_true.dtype, y_pred.shape, y_pred.dtype))
+        return 0, np.zeros_like(y_pred)
+
+    net = network(3, 3, output="softmax", dtype="float32")
+    train(net, 1, X[:2], [2, 0], loss=loss, batch_size=None, shuffle=False)
+    assert seen == [([[0, 0, 1], [1, 0, 0]], np.float32, (2, 3), np.float32)]
+
+
+def test_a_function_sees_a_large_batch_as_a_whole():
+    seen = []
+
+    def loss(y_true, y_pred):
+        seen.append(len(y_true))
+        return half_squared_error(y_true, y_pred)
+
+    n = 3 * _program._MAX_BLOCK_ROWS
+    x, y = np.random.default_rng(0).random((n, 3)), np.random.default_rng(1).random((n, 2))
+    function, built_in = network(3, 4, 2), network(3, 4, 2)
+    train(function, 2, x, y, loss=loss, batch_size=None)
+    train(built_in, 2, x, y, batch_size=None)
+    assert seen == [n, n]
+    np.testing.assert_allclose(function.parameters, built_in.parameters, rtol=1e-9)
+
+
+def test_a_function_may_return_other_dtypes_and_layouts():
+    net, expected = network(3, 4, 2), network(3, 4, 2)
+
+    def loss(y_true, y_pred):
+        value, gradient = half_squared_error(y_true, y_pred)
+        return np.float64(value), np.asfortranarray(gradient.astype(np.longdouble)).tolist()
+
+    train(net, batch_size=None, loss=loss)
+    train(expected, batch_size=None, loss=half_squared_error)
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 4, None])
+def test_a_function_cannot_change_the_users_targets(shuffle, batch_size):
+    y = Y.copy()
+
+    def loss(y_true, y_pred):
+        with suppress(ValueError):  # that they are read-only is as good
+            y_true *= 0
+        return half_squared_error(y_true, y_pred)
+
+    net = network(3, 4, 2)
+    train(net, 1, y=y, loss=loss, shuffle=shuffle, batch_size=batch_size)
+    net.evaluate(X, y, loss=loss)
+    np.testing.assert_array_equal(y, Y)
+
+
+def test_a_function_may_reckon_in_the_outputs():
+    # What it is given is its own; neither training nor the accuracy may depend on what it leaves.
+    def loss(y_true, y_pred):
+        y_pred -= y_true
+        return np.sum(y_pred**2) / 2 / len(y_pred), y_pred / len(y_pred)
+
+    net, expected = network(3, 4, 2), network(3, 4, 2)
+    train(net, loss=loss, batch_size=3)
+    train(expected, loss=half_squared_error, batch_size=3)
+    np.testing.assert_allclose(net.parameters, expected.parameters, rtol=1e-12)
+    assert net.evaluate(X, Y, loss=loss) == expected.evaluate(X, Y, loss=half_squared_error)
+
+
+@pytest.mark.parametrize(
+    ("result", "got"),
+    [
+        (lambda p: None, "got None"),
+        (lambda p: 1.0, "got 1.0"),
+        (lambda p: p, "got"),
+        (lambda p: (1.0,), "got (1.0,)"),
+        (lambda p: (1.0, p, p), "got (1.0,"),
+        (lambda p: ("one", p), "got ('one'"),
+        (lambda p: (None, p), "got (None"),
+        (lambda p: (p, p), "got"),
+        (lambda p: (1.0, "gradient"), "got (1.0, 'gradient')"),
+        (lambda p: (1.0, 1.0), "got a gradient of shape"),
+        (lambda p: (1.0, None), "got"),
+        (lambda p: (1.0, p[0]), "got a gradient of shape (2,)"),
+        (lambda p: (1.0, p.T), "got a gradient of shape (2, 5)"),
+        (lambda p: (1.0, p[:, :1]), "got a gradient of shape (5, 1)"),
+        (lambda p: (1.0, p[None]), "got a gradient of shape (1, 5, 2)"),
+    ],
+    ids=range(15),
+)
+def test_functions_that_return_something_else(result, got):
+    def loss(y_true, y_pred):
+        return result(y_pred)
+
+    net = network(3, 4, 2)
+    parameters = net.parameters.copy()
+    with refused("loss must return (value, gradient)", "shape (5, 2)", got):
+        train(net, batch_size=5, loss=loss)
+    np.testing.assert_array_equal(net.parameters, parameters)
+    with refused("loss must return (value, gradient)", of=[net]):
+        net.evaluate(X[:5], Y[:5], loss=loss)
+
+
+@pytest.mark.parametrize("error", [BrokenError, ValueError, TypeError, KeyboardInterrupt])
+def test_an_exception_in_a_function_leaves_the_last_finished_epoch(error):
+    net, expected = network(3, 4, 2), network(3, 4, 2)
+    calls = []
+
+    def loss(y_true, y_pred):
+        calls.append(len(y_true))
+        # In the third epoch, in the second of its four batches.
+        if len(calls) == 10:
+            raise error("by the user")
+        return half_squared_error(y_true, y_pred)
+
+    with pytest.raises(error, match="by the user"):
+        train(net, 5, batch_size=3, optimizer="adam", loss=loss)
+    train(expected, 2, batch_size=3, optimizer="adam", loss=half_squared_error)
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
+    assert net.history == expected.history
+    # The optimizer starts anew, for its averages are of steps that were taken back.
+    assert net._state.steps[0] == 0
+    assert not net._state.moments.any()
+    train(net, 1, loss=half_squared_error)
+    assert net._state.steps[0] == 10
+
+
+# Divergence
+
+
+def diverging(**settings):
+    """Return a network and settings with which it diverges in the third epoch or later."""
+    net = network(3, 2, output="linear")
+    return net, {"learning_rate": 1e60, "batch_size": 5, "epochs": 50, **settings}
+
+
+@pytest.mark.parametrize(
+    "loss", ["squared_error", half_squared_error], ids=["compiled", "function"]
+)
+@pytest.mark.parametrize("callbacks", [(), [do_nothing]], ids=["grouped", "one by one"])
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_divergence(loss, callbacks, capsys):
+    net, settings = diverging(loss=loss)
+    with pytest.raises(cnet.DivergenceError, match="finite number in epoch") as caught:
+        train(net, callbacks=callbacks, verbose=True, **settings)
+    error = caught.value
+    assert 0 < error.epoch < 10
+    assert f"in epoch {error.epoch};" in str(error)
+    assert "learning rate below 1e+60" in str(error)
+    assert error.history is net.history
+    assert len(error.history["loss"]) == error.epoch
+    assert np.isfinite(error.history["loss"]).all()
+    # Only finished epochs are told of.
+    assert len(capsys.readouterr().out.splitlines()) == error.epoch
+    # The weights are those of the last epoch that stayed finite.
+    assert np.isfinite(net.parameters).all()
+    expected, _ = diverging()
+    train(expected, **{**settings, "epochs": error.epoch})
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
+
+
+@pytest.mark.parametrize(
+    "loss", ["squared_error", half_squared_error], ids=["compiled", "function"]
+)
+def test_training_goes_on_after_divergence(loss):
+    net, fresh = (network(3, 4, 2, output="linear") for _ in range(2))
+    settings = {"optimizer": cnet.SGD(momentum=0.9), "loss": loss}
+    train(net, 3, **settings)
+    before = net.parameters.copy()
+    # The loss of the one batch is finite, but not the weights after its step.
+    with pytest.raises(cnet.DivergenceError) as caught:
+        train(net, 3, y=1000 * Y, learning_rate=1e307, batch_size=None, **settings)
+    assert caught.value.epoch == 0
+    np.testing.assert_array_equal(net.parameters, before)
+    # The optimizer starts anew, as its averages were of other weights.
+    fresh.parameters[:] = before
+    fresh._rng = pickle.loads(pickle.dumps(net._rng))
+    assert train(net, 3, **settings) == train(fresh, 3, **settings)
+    assert everything(net) == everything(fresh)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("what", ["value", "gradient"])
+def test_a_function_that_is_not_finite(value, what):
+    def loss(y_true, y_pred):
+        if what == "value":
+            return value, np.zeros_like(y_pred)
+        return 0.0, np.full_like(y_pred, value)
+
+    net = network(3, 4, 2)
+    before = net.parameters.copy()
+    with pytest.raises(cnet.DivergenceError):
+        train(net, loss=loss)
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+def test_divergence_from_weights_that_are_not_finite_already():
+    net = network(3, 4, 2)
+    net.parameters[0] = np.nan
+    with pytest.raises(cnet.DivergenceError) as caught:
+        train(net)
+    assert caught.value.epoch == 0
+
+
+def test_divergence_error_can_be_pickled():
+    net, settings = diverging()
+    with pytest.raises(cnet.DivergenceError) as caught:
+        train(net, **settings)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert type(error) is cnet.DivergenceError
+    assert str(error) == str(caught.value)
+    assert error.epoch == caught.value.epoch
+    assert error.history == caught.value.history
+    assert isinstance(error, ArithmeticError)
+
+
+# Ctrl-C and other signals
+
+# Seconds until KeyboardInterrupt, and as many more for a machine whose caches and clock others share.
+LATENCY, MARGIN = 0.2, 0.2
+
+
+def large(*sizes, n, hidden="sigmoid"):
+    """Return a network and rows enough for many seconds of training."""
+    net = network(*sizes, hidden=hidden, dtype="float32")
+    data = np.random.default_rng(0)
+    x = data.random((n, sizes[0]), dtype=np.float32)
+    return net, x, data.random((n, sizes[-1]), dtype=np.float32)
+
+
+LONG = {
+    "large net, row by row": (large, (64, 1000, 1000, 1000, 10), 10_000, {"batch_size": 1}),
+    "large net, batches": (large, (64, 1000, 1000, 1000, 10), 60_000, {"batch_size": 32}),
+    "large net, full batch": (large, (64, 1000, 1000, 1000, 10), 60_000, {"batch_size": None}),
+    "small net, row by row": (large, (4, 16, 16, 1), 4_000_000, {"batch_size": 1}),
+    "small net, full batch": (large, (4, 16, 16, 1), 8_000_000, {"batch_size": None}),
+    "wide layer, full batch": (large, (2, 100_000, 1), 8_000, {"batch_size": None}),
+    "very large net, full batch": (large, (64, 4000, 4000, 10), 10_000, {"batch_size": None}),
+    "function, batches": (
+        large,
+        (64, 1000, 1000, 1000, 10),
+        60_000,
+        {"batch_size": 32, "loss": half_squared_error},
+    ),
+    "function, full batch": (
+        large,
+        (64, 1000, 1000, 1000, 10),
+        15_000,
+        {"batch_size": None, "loss": half_squared_error},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_ctrl_c(case):
+    make, sizes, n, settings = LONG[case]
+    net, x, y = make(*sizes, n=n)
+    before = net.parameters.copy()
+    with Interruption(0.3) as interruption, pytest.raises(KeyboardInterrupt):
+        train(net, 1, x, y, learning_rate=1e-3, **settings)
+    assert interruption.age < LATENCY + MARGIN
+    np.testing.assert_array_equal(net.parameters, before)
+    assert net.history == {"loss": []}
+    assert len(train(net, 2, x[:5], y[:5])["loss"]) == 2
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda net, x, y: net.predict(x),
+        lambda net, x, y: net.evaluate(x, y),
+        lambda net, x, y: net.loss_and_gradient(x, y),
+        lambda net, x, y: net.loss_and_gradient(x[::4], y[::4], loss=half_squared_error),
+    ],
+    ids=["predict", "evaluate", "loss_and_gradient", "loss_and_gradient of a function"],
+)
+def test_ctrl_c_outside_training(call):
+    net, x, y = large(64, 1000, 1000, 1000, 10, n=60_000)
+    with unchanged(net), Interruption(0.2) as interruption, pytest.raises(KeyboardInterrupt):
+        call(net, x, y)
+    assert interruption.age < LATENCY + MARGIN
+
+
+def test_ctrl_c_leaves_the_last_finished_epoch():
+    net, x, y = large(64, 600, 600, 600, 10, n=8_000)
+    expected = network(64, 600, 600, 600, 10, hidden="sigmoid", dtype="float32")
+    interruption = ExitStack()
+
+    class Interrupt(cnet.Callback):
+        def on_epoch_begin(self, network, epoch):
+            if epoch == 1:
+                interruption.enter_context(Interruption(0.1))
+
+    with interruption, pytest.raises(KeyboardInterrupt):
+        train(net, 3, x, y, batch_size=64, optimizer="adam", callbacks=[Interrupt()])
+    train(expected, 1, x, y, batch_size=64, optimizer="adam")
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
+    assert net.history == expected.history
+
+
+@pytest.fixture
+def alarm():
+    """Return what sets a handler that is called every 30 ms for as long as the test runs."""
+    old = signal.getsignal(signal.SIGALRM)
+
+    def every_30_ms(handler):
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.03, 0.03)
+
+    yield every_30_ms
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, old)
+
+
+def test_the_users_signal_handlers_run_while_the_engine_does(alarm):
+    net, x, y = large(64, 600, 600, 600, 10, n=6_000)
+    expected = net.copy()
+    moments = []
+    alarm(lambda number, frame: moments.append(time.perf_counter()))
+    start = time.perf_counter()
+    train(net, 1, x, y, batch_size=32)
+    end = time.perf_counter()
+    # Signals that wait for the end of the call would come as one.
+    assert sum(start < moment < end for moment in moments) > 3
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    train(expected, 1, x, y, batch_size=32)
+    assert everything(net) == everything(expected)
+
+
+def test_a_signal_handler_may_raise_what_it_likes(alarm):
+    net, x, y = large(64, 600, 600, 600, 10, n=60_000)
+    before = net.parameters.copy()
+
+    def handler(number, frame):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        raise BrokenError("time is up")
+
+    alarm(handler)
+    with pytest.raises(BrokenError, match="time is up"):
+        train(net, 1, x, y)
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+# Threads
+
+
+@pytest.mark.parametrize(
+    ("call", "n"),
+    [
+        (lambda net, x, y: train(net, 1, x, y, batch_size=32), 4_000),
+        (lambda net, x, y: net.predict(x), 12_000),
+        (lambda net, x, y: net.loss_and_gradient(x, y), 4_000),
+    ],
+    ids=["train", "predict", "loss_and_gradient"],
+)
+def test_the_gil_is_released_while_the_engine_runs(call, n):
+    net, x, y = large(64, 600, 600, 600, 10, n=n)
+    longest = 0.0
+    done = threading.Event()
+
+    def look_at_the_clock():
+        nonlocal longest
+        last = time.perf_counter()
+        while not done.is_set():
+            now = time.perf_counter()
+            longest = max(longest, now - last)
+            last = now
+
+    other = threading.Thread(target=look_at_the_clock)
+    other.start()
+    try:
+        start = time.perf_counter()
+        call(net, x, y)
+        duration = time.perf_counter() - start
+    finally:
+        done.set()
+        other.join()
+    # With the GIL held the other thread would stand still for about the whole call.
+    assert longest < duration / 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_networks_train_in_threads_as_they_do_one_after_another(dtype):
+    x, y = np.random.default_rng(0).random((300, 8)), np.random.default_rng(1).random((300, 3))
+
+    def make(seed):
+        return network(8, 30, 20, 3, seed=seed, dtype=dtype)
+
+    def run(net):
+        train(net, 30, x, y, batch_size=7, optimizer="adam", learning_rate=0.01)
+
+    one_by_one, together = [make(i) for i in range(4)], [make(i) for i in range(4)]
+    for net in one_by_one:
+        run(net)
+    threads = [threading.Thread(target=run, args=[net]) for net in together]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [everything(net) for net in together] == [everything(net) for net in one_by_one]
+
+
+def test_one_network_predicts_in_threads():
+    net = network(8, 30, 20, 3)
+    x = np.random.default_rng(0).random((2000, 8))
+    expected = net.predict(x)
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.extend(net.predict(x) for _ in range(20)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 40
+    assert all(np.array_equal(outputs, expected) for outputs in found)
+
+
+# While it trains
+
+
+def test_a_callback_cannot_change_what_is_trained():
+    net, expected = network(3, 4, 2), network(3, 4, 2)
+
+    def meddle(net, epoch, logs):
+        with pytest.raises(RuntimeError, match="layers cannot be added while"):
+            net.add_layer(2)
+        with pytest.raises(RuntimeError, match="trained already"):
+            train(net)
+
+    train(net, callbacks=meddle)
+    train(expected)
+    assert everything(net) == everything(expected)
+    # Over is over, and a copy made meanwhile is not in training.
+    copies = []
+    train(net, 1, callbacks=lambda net, epoch, logs: copies.append(net.copy()))
+    net.add_layer(2)
+    train(copies[0])
+
+
+def test_without_callbacks():
+    train(network(3, 4, 2), callbacks=None)
+
+
+def test_no_room_for_a_run_changes_nothing(monkeypatch):
+    net = network(3, 4, 2)
+    train(net, optimizer="adam")
+
+    def none_left(size, dtype):
+        raise MemoryError
+
+    monkeypatch.setattr(training, "aligned_empty", none_left)
+    with unchanged(net), pytest.raises(MemoryError):
+        train(net, optimizer="rprop", loss="huber")
+
+
+# The order of rows
+
+
+@pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox])
+def test_every_order_is_as_likely(bits):
+    n, draws = 4, 24_000
+    order = np.empty((draws, n), np.intp)
+    engine.shuffle(bits(0), order)
+    found, counts = np.unique(order, axis=0, return_counts=True)
+    assert [tuple(row) for row in found.tolist()] == sorted(permutations(range(n)))
+    # Chi-squared with 23 degrees of freedom passes 60 once in 30,000 times.
+    assert ((counts - draws / 24) ** 2 / (draws / 24)).sum() < 60

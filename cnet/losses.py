@@ -96,7 +96,8 @@ class Quantile(Loss):
     Parameters
     ----------
     q : float, default 0.5
-        The quantile, above 0 and below 1. A miss by d costs q d above the output and (1 - q) d below.
+        The quantile, above 0 and below 1. A target d above the output costs q d, one d below it
+        (1 - q) d; where they are equal, the gradient is 0.
 
     Raises
     ------

@@ -247,7 +247,8 @@ class NeuralNetwork:
         y : array-like of shape (n, n_outputs), or (n,)
             Targets; in one dimension the targets of a single output, or integer labels from 0.
         learning_rate : float, optional
-            Step size; by default the optimizer's own or usual one, see `cnet.optimizers`.
+            Step size; by default the optimizer's own or usual one, whatever earlier calls were given.
+            Rprop takes it for its very first step only.
         epochs : int, default 100
             How often to go through all rows.
         batch_size : int or None, default 1

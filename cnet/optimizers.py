@@ -216,7 +216,8 @@ class RMSprop(Optimizer):
     momentum : float, default 0
         Share of the last step that is kept.
     centered : bool, default False
-        Use the variance instead of the mean square (Graves, 2013).
+        Use the variance instead of the mean square (Graves, 2013). Where rounding takes the variance
+        of a constant gradient below 0 it is 0, and PyTorch's step is NaN.
     """
 
     name = "rmsprop"
@@ -279,7 +280,8 @@ class Adagrad(Optimizer):
 class Rprop(Optimizer):
     """Steps by the sign of the gradient alone (Riedmiller and Braun, 1993; ``torch.optim.Rprop``).
 
-    Made for full batches. `learning_rate` is the size of the first step only.
+    Made for full batches. `learning_rate` is the size of the first step only. PyTorch's has no
+    `weight_decay`; here it is added to the gradient before its sign is taken.
 
     Parameters
     ----------

@@ -141,8 +141,8 @@ cdef inline real silu(real z) noexcept nogil:
 
 
 cdef inline real silu_derivative(real z, real a) noexcept nogil:
-    cdef real s = sigmoid(z)
-    return s * (<real>1 + z * (<real>1 - s))
+    # sigmoid(-z), not 1 - sigmoid(z), which has lost its digits where z is large.
+    return sigmoid(z) * (<real>1 + z * sigmoid(-z))
 
 
 cdef inline real softplus(real z) noexcept nogil:

@@ -1,5 +1,7 @@
 """Matrix product over any strides: C (+)= A B, from register tiles and zero-padded panels of B."""
 
+from libc.string cimport memset
+
 from cnet._core.scalar cimport real
 
 
@@ -127,6 +129,58 @@ cdef inline void multiply_panel(
         i += most
 
 
+cdef inline void multiply_row(
+    Py_ssize_t n,
+    Py_ssize_t k,
+    const real* a,  # IN, k
+    Py_ssize_t a_column,
+    const real* b,  # IN, k x n
+    Py_ssize_t b_row,
+    Py_ssize_t b_column,
+    real* c,  # INOUT, n
+    bint accumulate,
+) noexcept nogil:
+    """C = A B, or C += A B, for a single row of A, whose B is read once and not worth a panel."""
+    cdef Py_ssize_t p, j, first = 0, width
+    cdef real a_p
+    # Whole tiles of columns where B's rows are contiguous, and what is left one by one.
+    while b_column == 1:
+        width = tile_width(n - first, c)
+        if width > n - first:
+            break
+        tile(width, 1, k, a, 0, a_column, b + first, b_row, c + first, 0, accumulate)
+        first += width
+    if not accumulate:
+        memset(c + first, 0, (n - first) * sizeof(real))
+    for p in range(k):
+        a_p = a[p * a_column]
+        for j in range(first, n):
+            c[j] += a_p * b[p * b_row + j * b_column]
+
+
+cdef inline void outer_product(
+    Py_ssize_t m,
+    Py_ssize_t n,
+    const real* a,  # IN, m
+    Py_ssize_t a_row,
+    const real* b,  # IN, n
+    Py_ssize_t b_column,
+    real* c,  # INOUT, m x n, contiguous rows
+    bint accumulate,
+) noexcept nogil:
+    """C = A B, or C += A B, for a single column of A and a single row of B."""
+    cdef Py_ssize_t i, j
+    cdef real a_i
+    for i in range(m):
+        a_i = a[i * a_row]
+        if accumulate:
+            for j in range(n):
+                c[i * n + j] += a_i * b[j * b_column]
+        else:
+            for j in range(n):
+                c[i * n + j] = a_i * b[j * b_column]
+
+
 cdef inline void gemm(
     Py_ssize_t m,
     Py_ssize_t n,
@@ -144,6 +198,12 @@ cdef inline void gemm(
     """C = A B, or C += A B."""
     cdef const real* b_block
     cdef Py_ssize_t p = 0, j, depth, width, columns, b_block_row
+    if m == 1:
+        multiply_row(n, k, a, a_column, b, b_row, b_column, c, accumulate)
+        return
+    if k == 1:
+        outer_product(m, n, a, a_row, b, b_column, c, accumulate)
+        return
     while p < k:
         depth = min(PANEL_DEPTH, k - p)
         j = 0

@@ -1,5 +1,6 @@
 """Dense neural networks on the CPU, compiled."""
 
+from cnet.config import show_config
 from cnet.initializers import (
     GlorotNormal,
     GlorotUniform,
@@ -59,4 +60,5 @@ __all__ = [
     "Uniform",
     "Zeros",
     "__version__",
+    "show_config",
 ]

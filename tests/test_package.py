@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cnet
-from cnet import classic
+from cnet import _core, classic
 from cnet._core import available_isas
 
 
@@ -111,3 +111,11 @@ def test_importing_draws_no_random_numbers_and_prints_nothing():
 def test_every_error_of_cnet_is_its_own_or_pythons():
     assert issubclass(cnet.DivergenceError, ArithmeticError)
     assert issubclass(cnet.History, dict)
+
+
+def test_show_config(capsys):
+    cnet.show_config()
+    printed = capsys.readouterr().out
+    assert cnet.__version__ in printed
+    assert np.__version__ in printed
+    assert f"instruction set {_core.ISA}, of {', '.join(available_isas())}" in printed

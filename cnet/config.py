@@ -1,0 +1,21 @@
+"""What this installation of cnet is and runs on."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+import numpy as np
+
+from cnet import _core
+
+
+def show_config() -> None:
+    """Print versions, the machine, and the instruction set that the engine was chosen for.
+
+    The environment variable ``CNET_ISA``, read when cnet is imported, chooses another of those
+    available, as in ``CNET_ISA=x86_64_v2 python script.py``.
+    """
+    print(f"cnet {version('cnet')}, NumPy {np.__version__}, Python {platform.python_version()}")
+    print(f"{platform.system()} on {platform.machine()}")
+    print(f"instruction set {_core.ISA}, of {', '.join(_core.available_isas())}")

@@ -46,22 +46,24 @@ def aligned_empty(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     return raw[start : start + n_bytes].view(dtype)
 
 
-def as_inputs(x: Any, n_inputs: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], bool]:
+def as_inputs(
+    x: Any, n_inputs: int, dtype: np.dtype[Any], name: str = "x"
+) -> tuple[NDArray[Any], bool]:
     """Return x as a matrix of `n_inputs` columns, and whether it came as a single row."""
-    array = _as_numbers("x", x)
+    array = _as_numbers(name, x)
     is_row = array.ndim == 1
     if array.ndim not in (1, 2):
         raise ValueError(
-            f"x must have 1 or 2 dimensions, (n_inputs,) or (n, n_inputs), got shape {array.shape}"
+            f"{name} must have 1 or 2 dimensions, (n_inputs,) or (n, n_inputs), got shape {array.shape}"
         )
     if array.size == 0:
-        raise ValueError(f"x is empty: it must have at least one row, got shape {array.shape}")
+        raise ValueError(f"{name} is empty: it must have at least one row, got shape {array.shape}")
     if array.shape[-1] != n_inputs:
         raise ValueError(
-            f"x must have {n_inputs} column{'s' * (n_inputs > 1)}, one for each input of the network, "
-            f"got shape {array.shape}"
+            f"{name} must have {n_inputs} column{'s' * (n_inputs > 1)}, one for each input of the "
+            f"network, got shape {array.shape}"
         )
-    return _as_real("x", np.atleast_2d(array), dtype), is_row
+    return _as_real(name, np.atleast_2d(array), dtype), is_row
 
 
 def as_data(
@@ -73,15 +75,17 @@ def as_data(
     n_outputs: int,
     dtype: np.dtype[Any],
     loss: Loss | None,
+    names: tuple[str, str] = ("x", "y"),
 ) -> Data:
     """Return inputs, targets and weights as the engine reads them.
 
     `loss` is the loss that the targets are checked for; None stands for a function of the user's,
-    which gets labels as one-hot rows like every loss but cross_entropy.
+    which gets labels as one-hot rows like every loss but cross_entropy. `names` are what the caller
+    calls x and y.
     """
-    inputs, is_row = as_inputs(x, n_inputs, dtype)
+    inputs, is_row = as_inputs(x, n_inputs, dtype, names[0])
     n = len(inputs)
-    targets, labels = _as_targets(y, n, n_outputs, dtype, loss, is_row)
+    targets, labels = _as_targets(y, n, n_outputs, dtype, loss, is_row, names)
     weights = np.empty(0, dtype)
     if sample_weight is not None:
         given = _as_numbers("sample_weight", sample_weight)
@@ -115,31 +119,36 @@ def _as_targets(
     dtype: np.dtype[Any],
     loss: Loss | None,
     is_row: bool,
+    names: tuple[str, str],
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    given = _as_numbers("y", y)
+    x_name, name = names
+    given = _as_numbers(name, y)
     if given.size == 0:
-        raise ValueError(f"y is empty: it must have a target for each row of x, got {given.shape}")
+        raise ValueError(
+            f"{name} is empty: it must have a target for each row of {x_name}, got {given.shape}"
+        )
     # The target of a single row may come without the dimension of rows, as the row did.
     if is_row and (given.ndim == 0 or (given.ndim == 1 and given.shape == (n_outputs,))):
         given = given[np.newaxis]
     if given.ndim not in (1, 2) or len(given) != n:
         raise ValueError(
-            f"y must have {n} rows, as many as x, in one or two dimensions, got shape {given.shape}"
+            f"{name} must have {n} rows, as many as {x_name}, in one or two dimensions, "
+            f"got shape {given.shape}"
         )
     if given.ndim == 2 and given.shape[1] not in (1, n_outputs):
         raise ValueError(
-            f"y must have {n_outputs} column{'s' * (n_outputs > 1)}, one for each output of the "
+            f"{name} must have {n_outputs} column{'s' * (n_outputs > 1)}, one for each output of the "
             f"network, got shape {given.shape}"
         )
     by_labels = loss is not None and loss.name == "cross_entropy"
     if n_outputs > 1 and (given.ndim == 1 or given.shape[1] == 1):
-        labels = _as_labels(given.reshape(n), n_outputs)
+        labels = _as_labels(name, given.reshape(n), n_outputs)
         if by_labels:
             return np.empty((0, 0), dtype), labels
         one_hot = np.zeros((n, n_outputs), dtype)
         one_hot[np.arange(n), labels] = 1
         return one_hot, _NO_LABELS
-    targets = _as_real("y", given.reshape(n, n_outputs), dtype)
+    targets = _as_real(name, given.reshape(n, n_outputs), dtype)
     if loss is not None:
         low, high = targets.min(), targets.max()
         if low < loss.low or high > loss.high:
@@ -147,7 +156,7 @@ def _as_targets(
             if np.isfinite(loss.high):
                 wanted += f" and at most {loss.high:g}"
             raise ValueError(
-                f"y must be {wanted} for loss '{loss.name}', "
+                f"{name} must be {wanted} for loss '{loss.name}', "
                 f"got {low if low < loss.low else high:g}"
             )
     if by_labels:
@@ -156,16 +165,16 @@ def _as_targets(
         # 1e-3 leaves room for probabilities that were rounded to three places or to float16.
         if abs(sums[worst] - 1) > 1e-3:
             raise ValueError(
-                "y must be integer labels, or rows that sum to 1, for loss 'cross_entropy', "
+                f"{name} must be integer labels, or rows that sum to 1, for loss 'cross_entropy', "
                 f"got row {worst} with sum {sums[worst]:g}"
             )
     return targets, _NO_LABELS
 
 
-def _as_labels(y: NDArray[Any], n_classes: int) -> NDArray[np.intp]:
+def _as_labels(name: str, y: NDArray[Any], n_classes: int) -> NDArray[np.intp]:
     """Return integer labels from 0 to n_classes - 1."""
     wanted = (
-        f"y must be integer labels from 0 to {n_classes - 1}, or have {n_classes} columns, "
+        f"{name} must be integer labels from 0 to {n_classes - 1}, or have {n_classes} columns, "
         f"as the network has {n_classes} outputs"
     )
     if y.dtype.kind == "f":
@@ -175,7 +184,8 @@ def _as_labels(y: NDArray[Any], n_classes: int) -> NDArray[np.intp]:
     low, high = y.min(), y.max()
     if low < 0 or high >= n_classes:
         raise ValueError(f"{wanted}; got {low if low < 0 else high:g}")
-    return np.ascontiguousarray(y, np.intp)
+    # A copy: the engine finds its way by them, and the user's may change under it.
+    return np.array(y, np.intp)
 
 
 def _as_numbers(name: str, values: Any) -> NDArray[Any]:
@@ -235,4 +245,5 @@ def _as_real(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[An
         if np.isfinite(value):
             raise ValueError(f"{name} must fit {dtype}, got {value:g} at {where}")
         raise ValueError(f"{name} must not have NaN or infinite values, got {value} at {where}")
-    return result
+    # An array object of our own: the user's may be given another shape.
+    return result.view()

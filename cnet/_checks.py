@@ -84,12 +84,19 @@ def as_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     raise ValueError(f"{name} must be one of {listed(choices)}, got {value!r}")
 
 
-def as_settings(name: str, value: Any, base: type[T], choices: Mapping[str, Callable[..., T]]) -> T:
+def as_settings(
+    name: str,
+    value: Any,
+    base: type[T],
+    choices: Mapping[str, Callable[..., T]],
+    others: tuple[str, ...] = (),
+) -> T:
     """Return the object that `value` is or names.
 
     A name may carry its settings in the order the class takes them, as in ``"quantile(0.9)"``.
+    `others` are names that the caller knows what to do with, and a message should list.
     """
-    if isinstance(value, base):
+    if isinstance(value, base) and type(value) is not base:
         return value
     if isinstance(value, str):
         called, bracket, settings = value.partition("(")
@@ -97,7 +104,8 @@ def as_settings(name: str, value: Any, base: type[T], choices: Mapping[str, Call
             if not bracket:
                 return choices[called]()
             try:
-                arguments = ast.literal_eval(f"({settings.removesuffix(')')},)")
+                inner = settings.removesuffix(")")
+                arguments = ast.literal_eval(f"({inner},)") if inner.strip() else ()
             except (ValueError, SyntaxError):
                 arguments = None
             if settings.endswith(")") and arguments is not None:
@@ -108,5 +116,6 @@ def as_settings(name: str, value: Any, base: type[T], choices: Mapping[str, Call
                         f"{name} must have the settings that '{called}' takes, got {value!r}"
                     ) from None
     raise ValueError(
-        f"{name} must be one of {listed(choices)} or a cnet.{base.__name__} object, got {value!r}"
+        f"{name} must be one of {listed((*others, *choices))} or a cnet.{base.__name__} object, "
+        f"got {value!r}"
     )

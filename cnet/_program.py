@@ -84,10 +84,14 @@ class Program:
                 f"no memory for {n_parameters:,} weights and biases, {n_bytes:,} bytes"
             ) from None
 
+    @property
+    def row_work(self) -> int:
+        """About how many multiplications a row takes, forward and backward."""
+        return 3 * len(self.parameters) + _ACTIVATION_WORK * int(self.rows[:, 1].sum())
+
     def block_rows(self, n: int) -> int:
         """Rows that the engine takes through the layers at a time, of `n` in all."""
-        work = 3 * len(self.parameters) + _ACTIVATION_WORK * int(self.rows[:, 1].sum())
-        rows = _BLOCK_WORK // work
+        rows = _BLOCK_WORK // self.row_work
         return min(n, max(_MIN_BLOCK_ROWS, min(_MAX_BLOCK_ROWS, rows)))
 
     def workspace(self, capacity: int) -> NDArray[Any]:

@@ -12,6 +12,7 @@ will do.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from cnet import network
 from cnet._arrays import as_weights
 from cnet._checks import as_integer
 from cnet.layers import Layer as _Layer
+
+_LAYER_NAME = re.compile(r"layer([0-9]+)")
 
 
 class Layer:
@@ -82,13 +85,17 @@ class NeuralNetwork:
             layer.synaptic_weights = weights
         self.layers = layers
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if _LAYER_NAME.fullmatch(name):
+            raise AttributeError(f"{name} cannot be set; set its synaptic_weights")
+        super().__setattr__(name, value)
+
     def __getattr__(self, name: str) -> Layer:
         # layer1, layer2, … as in the tutorial.
-        number = name.removeprefix("layer")
-        if name.startswith("layer") and number.isdecimal():
-            layers: tuple[Layer, ...] = self.__dict__.get("layers", ())
-            if 1 <= int(number) <= len(layers):
-                return layers[int(number) - 1]
+        found = _LAYER_NAME.fullmatch(name)
+        layers: tuple[Layer, ...] = self.__dict__.get("layers", ())
+        if found and 1 <= int(found[1]) <= len(layers):
+            return layers[int(found[1]) - 1]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def forward_propagate(self, inputs: Any) -> tuple[NDArray[np.float64], ...]:

@@ -162,4 +162,4 @@ def resolve_initializer(init: Any, activation: str) -> Initializer:
     """Return the initialiser that `init` is or names; "auto" goes by the layer's activation."""
     if isinstance(init, str) and init == "auto":
         return HeUniform() if activation in RELU_FAMILY else GlorotUniform()
-    return as_settings("init", init, Initializer, {"auto": GlorotUniform, **INITIALIZERS})
+    return as_settings("init", init, Initializer, INITIALIZERS, ("auto",))

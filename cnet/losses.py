@@ -170,7 +170,7 @@ def resolve_loss(loss: Any, activation: str) -> Loss | LossFunction:
     if callable(loss) and not isinstance(loss, type):
         function: LossFunction = loss
         return function
-    found = as_settings("loss", loss, Loss, {"auto": SquaredError, **LOSSES})
+    found = as_settings("loss", loss, Loss, LOSSES, ("auto",))
     if found.activations is not None and activation not in found.activations:
         fitting = [name for name, other in LOSSES.items() if _goes_with(other, activation)]
         raise ValueError(

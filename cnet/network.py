@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from typing import Any, Self
 
 import numpy as np
@@ -68,7 +69,7 @@ class NeuralNetwork:
         self._program: Program | None = None
         self._state: OptimizerState | None = None
         self._loss: Loss | LossFunction | None = None
-        self._training = False
+        self._lock = threading.Lock()  # held while it trains
         self.history: training.History | None = None
         for layer in layers:
             if not isinstance(layer, Layer):
@@ -156,7 +157,7 @@ class NeuralNetwork:
 
     def _extend(self, added: list[Layer]) -> None:
         """Append layers: check all, then allocate, then draw; nothing is changed by a refusal."""
-        if self._training:
+        if self._lock.locked():
             raise RuntimeError("layers cannot be added while the network is being trained")
         layers = [*self._layers, *added]
         names = set[str]()
@@ -229,7 +230,7 @@ class NeuralNetwork:
         *,
         batch_size: int | None = 1,
         optimizer: str | Optimizer | None = None,
-        loss: str | Loss | LossFunction = "auto",
+        loss: str | Loss | LossFunction | None = None,
         reduction: str = "mean",
         shuffle: bool = True,
         sample_weight: Any = None,
@@ -239,7 +240,7 @@ class NeuralNetwork:
         """Train the network.
 
         Called again, it goes on from where it stands, the optimizer's state included, unless another
-        optimizer is given.
+        optimizer is given. Optimizer and loss are remembered, the other arguments are not.
 
         Parameters
         ----------
@@ -257,12 +258,13 @@ class NeuralNetwork:
             sgd, adam, adamw, rmsprop, adagrad, rprop, or an object such as
             ``cnet.SGD(momentum=0.9)``. By default the one that the network was last trained with, and
             sgd at first.
-        loss : str, Loss or callable, default "auto"
+        loss : str, Loss or callable, optional
             squared_error, absolute_error, huber, "quantile(q)", binary_cross_entropy, cross_entropy,
-            poisson, or an object such as ``cnet.Huber(0.5)``; "auto" is cross_entropy after softmax and
-            squared_error otherwise. A function ``loss(y_true, y_pred) -> (value, gradient)`` is called
-            for every batch with arrays of shape (rows, n_outputs) and returns a number and its gradient
-            by y_pred; reduction over the rows is its own affair.
+            poisson, an object such as ``cnet.Huber(0.5)``, or "auto": cross_entropy after softmax and
+            squared_error otherwise. By default the one that the network was last trained with, and
+            "auto" at first. A function ``loss(y_true, y_pred) -> (value, gradient)`` is called for every
+            batch with arrays of shape (rows, n_outputs) and returns a number and its gradient by y_pred;
+            reduction over the rows is its own affair.
         reduction : {"mean", "sum"}, default "mean"
             How a batch's loss, whose gradient is followed, comes from its rows': their mean, which is
             their sum over their number whatever the sample weights, or their sum.
@@ -286,60 +288,61 @@ class NeuralNetwork:
         Raises
         ------
         ValueError, TypeError
-            Where an argument is not what it should be; the network is as it was.
+            Where an argument is not what it should be; the network is as it was. What a function given
+            as loss, or a callback, raises leaves the network as the last finished epoch did.
+        RuntimeError
+            Where the network is being trained already.
         DivergenceError
             Where the loss or a weight stops being finite; the network has the last finite weights.
         KeyboardInterrupt
             At Ctrl-C; the network has the weights of the last finished epoch.
         """
         program = self._ready()
-        used_loss = resolve_loss(loss, self._layers[-1].activation)
-        if sample_weight is not None and not isinstance(used_loss, Loss):
-            raise ValueError(
-                "sample_weight must be None with a function as loss, which weighs its rows itself"
-            )
         if optimizer is None:
             optimizer = self._state.optimizer if self._state is not None else SGD()
         used_optimizer, rate = resolve_optimizer(optimizer, learning_rate)
-        settings = training.Settings(
-            loss=used_loss,
-            mean=as_choice("reduction", reduction, REDUCTIONS) == "mean",
-            learning_rate=rate,
-            epochs=as_integer("epochs", epochs, 0),
-            batch_size=None if batch_size is None else as_integer("batch_size", batch_size, 1),
-            shuffle=as_flag("shuffle", shuffle),
-        )
+        epochs = as_integer("epochs", epochs, 0)
+        batch_size = None if batch_size is None else as_integer("batch_size", batch_size, 1)
+        shuffle = as_flag("shuffle", shuffle)
         verbose = as_flag("verbose", verbose)
         found_callbacks = training.as_callbacks(callbacks)
-        data = self._data(x, y, sample_weight, used_loss)
-        if self._training:
+        _, used_loss, data, mean = self._objective(x, y, loss, reduction, sample_weight)
+        if not self._lock.acquire(blocking=False):
             raise RuntimeError(
                 "the network is being trained already, by another thread or from a callback"
             )
-        state = self._state
-        if state is None or state.optimizer != used_optimizer:
-            state = used_optimizer.start(len(program.parameters), self._dtype, rate)
-        run = training.Run(program, data, state, settings, self._rng)
-        # All memory is there: from here on the network changes.
-        state.optimizer = used_optimizer  # an equal one may have another learning rate
-        self._state = state
-        self._loss = used_loss
-        self.history = training.History(loss=[])
-        self._training = True
         try:
-            training.train(self, run, self.history, verbose=verbose, callbacks=found_callbacks)
+            state = self._state
+            if state is None or state.optimizer != used_optimizer:
+                state = used_optimizer.start(len(program.parameters), self._dtype, rate)
+            settings = training.Settings(used_loss, mean, rate, epochs, batch_size, shuffle)
+            run = training.Run(program, data, state, settings, self._rng)
+            # All memory is there: from here on the network changes.
+            state.optimizer = used_optimizer  # an equal one may have another learning rate
+            self._state = state
+            history = self.history = training.History(loss=[])
+            last_loss, self._loss = self._loss, used_loss
+            try:
+                training.train(self, run, history, verbose=verbose, callbacks=found_callbacks)
+            except BaseException:
+                # A function that failed at once is not the loss that the network was trained with.
+                if not isinstance(used_loss, Loss) and not history["loss"]:
+                    self._loss = last_loss
+                raise
         finally:
-            self._training = False
-        return self.history
+            self._lock.release()
+        return history
 
     def forward_propagate(self, inputs: Any) -> NDArray[Any]:
         """Return the outputs for one row of inputs, as the tutorial calls it; the same as `predict`."""
-        return self.predict(inputs)
+        return self._predict(inputs, "inputs")
 
     def backward_propagate(
         self, inputs: Any, expected_outputs: Any, learning_rate: float
     ) -> NDArray[Any]:
         """Learn from one row by one step of plain gradient descent, as the tutorial does.
+
+        The loss is the one that the network was last trained with, and "auto" at first.
 
         Parameters
         ----------
@@ -360,7 +363,9 @@ class NeuralNetwork:
             Where the step would make a weight infinite or NaN; the weights are as they were.
         """
         rate = as_number("learning_rate", learning_rate, 0)
-        program, loss, data, mean = self._objective(inputs, expected_outputs, "auto", "mean", None)
+        program, loss, data, mean = self._objective(
+            inputs, expected_outputs, None, "mean", None, ("inputs", "expected_outputs")
+        )
         if len(data.x) != 1:
             raise ValueError(f"inputs must be a single row, got {len(data.x)}")
         gradient = np.empty_like(program.parameters)
@@ -389,14 +394,18 @@ class NeuralNetwork:
         Returns
         -------
         ndarray of shape (n, n_outputs), or (n_outputs,) for a single row
+            With one output too: a column, (n, 1).
 
         Raises
         ------
         ValueError
             Where x has the wrong width, no rows, or anything but finite numbers.
         """
+        return self._predict(x, "x")
+
+    def _predict(self, x: Any, name: str) -> NDArray[Any]:
         program = self._ready()
-        rows, is_row = as_inputs(x, program.n_inputs, self._dtype)
+        rows, is_row = as_inputs(x, program.n_inputs, self._dtype, name)
         outputs = program.forward(rows)
         return outputs.reshape(-1) if is_row else outputs
 
@@ -523,18 +532,6 @@ class NeuralNetwork:
         program.loss(data, used_loss, mean=mean, input_gradient=gradient)
         return gradient.reshape(-1) if data.is_row else gradient
 
-    def _data(self, x: Any, y: Any, sample_weight: Any, loss: Loss | LossFunction) -> Data:
-        program = self._ready()
-        return as_data(
-            x,
-            y,
-            sample_weight,
-            n_inputs=program.n_inputs,
-            n_outputs=program.n_outputs,
-            dtype=self._dtype,
-            loss=loss if isinstance(loss, Loss) else None,
-        )
-
     def _objective(
         self,
         x: Any,
@@ -542,6 +539,7 @@ class NeuralNetwork:
         loss: str | Loss | LossFunction | None,
         reduction: str,
         sample_weight: Any,
+        names: tuple[str, str] = ("x", "y"),
     ) -> tuple[Program, Loss | LossFunction, Data, bool]:
         """Check what the methods that compute a loss have in common."""
         program = self._ready()
@@ -552,13 +550,29 @@ class NeuralNetwork:
             raise ValueError(
                 "sample_weight must be None with a function as loss, which weighs its rows itself"
             )
-        mean = as_choice("reduction", reduction, REDUCTIONS) == "mean"
-        return program, used_loss, self._data(x, y, sample_weight, used_loss), mean
+        data = as_data(
+            x,
+            y,
+            sample_weight,
+            n_inputs=program.n_inputs,
+            n_outputs=program.n_outputs,
+            dtype=self._dtype,
+            loss=used_loss if isinstance(used_loss, Loss) else None,
+            names=names,
+        )
+        # Inputs or targets that are the network's own weights must not move as it learns.
+        own = [np.may_share_memory(array, program.parameters) for array in (data.x, data.targets)]
+        if any(own):
+            data = data._replace(x=data.x.copy(), targets=data.targets.copy())
+        return program, used_loss, data, as_choice("reduction", reduction, REDUCTIONS) == "mean"
 
     # The network itself
 
     def copy(self) -> NeuralNetwork:
-        """Return an independent copy: weights, optimizer state and random numbers included."""
+        """Return an independent copy: weights, optimizer state and random numbers included.
+
+        So does pickling, but for a function given as loss, which is forgotten.
+        """
         twin = copy.deepcopy(self)
         twin._loss = self._loss
         return twin
@@ -569,7 +583,7 @@ class NeuralNetwork:
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         del state["_program"]
-        state["_training"] = False
+        del state["_lock"]
         state["_parameters"] = None if self._program is None else self._program.parameters
         # A function given as loss is the caller's, and seldom one that can be pickled.
         state["_loss"] = self._loss if isinstance(self._loss, Loss) else None
@@ -579,8 +593,8 @@ class NeuralNetwork:
         parameters = state.pop("_parameters")
         self.__dict__.update(state)
         self._program = None
+        self._lock = threading.Lock()
         if parameters is not None:
-            self._layers = [copy.copy(layer) for layer in self._layers]
             program = Program(self._layers, self._dtype)
             program.parameters[...] = parameters
             self._adopt(self._layers, program)

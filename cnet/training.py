@@ -16,9 +16,9 @@ from cnet._program import Program
 from cnet.losses import Loss, LossFunction, SquaredError, call_loss
 from cnet.optimizers import OptimizerState
 
-# Multiplications of one call of the engine, where an epoch takes fewer: about 0.1 ms, in which the cost
+# Multiplications of one call of the engine, where an epoch takes fewer: about 1 ms, in which the cost
 # of a call is lost, and which nobody notices between an epoch and its line of output.
-_CALL_WORK = 1_000_000
+_CALL_WORK = 3_000_000
 
 
 class DivergenceError(ArithmeticError):
@@ -181,27 +181,30 @@ class Run:
         self.gradient = aligned_empty(n_parameters, program.dtype)
         self.finished = aligned_empty(n_parameters, program.dtype)
         self.optimizer_settings = state.optimizer.settings(settings.learning_rate)
-        self.epochs_per_call = (
-            max(1, _CALL_WORK // (3 * n * n_parameters)) if isinstance(settings.loss, Loss) else 1
-        )
+        # A step has a cost of its own, and the optimizer's for each parameter.
+        n_steps = -(-n // self.batch_size)
+        work = n * program.row_work + n_steps * (100 + 10 * n_parameters)
+        self.epochs_per_call = max(1, _CALL_WORK // work) if isinstance(settings.loss, Loss) else 1
 
-    def epochs(self, count: int) -> tuple[NDArray[np.float64], bool]:
-        """Train `count` epochs; return the totals of those that finished, and whether all did.
+    def epochs(self, count: int) -> tuple[NDArray[np.float64], BaseException | None]:
+        """Train `count` epochs; return the totals of those that finished, and what ended them early.
 
-        Whatever ends an epoch early, the parameters are those of the last finished one, and the
-        optimizer starts anew, for its state belongs to weights that are gone.
+        Whatever does, the parameters are those of the last finished epoch, and the optimizer starts
+        anew, for its state belongs to weights that are gone.
         """
-        totals = np.empty(count)
-        finished = 0
+        totals = np.full(count, np.nan)
+        error: BaseException | None = None
         try:
             if isinstance(self.settings.loss, Loss):
                 finished = self._compiled_epochs(self.settings.loss, totals)
             else:
                 finished = self._called_epoch(self.settings.loss, totals)
-        finally:
-            if finished < count:
-                self.state.restart(self.settings.learning_rate)
-        return totals[:finished], finished == count
+        except BaseException as raised:  # Ctrl-C too: what came before it is to be recorded
+            error = raised
+            finished = int(np.isnan(totals).argmax())
+        if finished < count:
+            self.state.restart(self.settings.learning_rate)
+        return totals[:finished], error
 
     def _order(self, count: int) -> NDArray[np.intp]:
         """Rows in the order in which each of `count` epochs takes them; empty: as they are."""
@@ -284,7 +287,7 @@ class Run:
                     self.state.moments,
                 )
             else:
-                complete = engine.all_finite(parameters)
+                complete = all(map(engine.all_finite, (parameters, *self.state.moments)))
         finally:
             if not complete:
                 np.copyto(parameters, self.finished)
@@ -329,7 +332,7 @@ def train(
             callback.on_epoch_begin(network, epoch)
         # A callback wants to see the network after every epoch.
         count = 1 if callbacks else min(run.epochs_per_call, settings.epochs - epoch)
-        totals, finite = run.epochs(count)
+        totals, error = run.epochs(count)
         for total in totals.tolist():
             logs = {"loss": total / n if settings.mean else total}
             history.record(logs)
@@ -338,7 +341,9 @@ def train(
             for callback in callbacks:
                 stop = bool(callback.on_epoch_end(network, epoch, logs)) or stop
             epoch += 1
-        if not finite:
+        if error is not None:
+            raise error
+        if len(totals) < count:
             raise DivergenceError(
                 f"the loss or a weight stopped being a finite number in epoch {epoch}; the network "
                 f"has the weights from before it. A learning rate below {settings.learning_rate:g}, "

@@ -33,6 +33,8 @@ def everything(value):
         return {key: everything(item) for key, item in value.items()}
     if isinstance(value, list):
         return [everything(item) for item in value]
+    if isinstance(value, type(threading.Lock())):
+        return value.locked()
     if hasattr(value, "__dict__") and not callable(value):
         return type(value), everything(vars(value))
     return value

@@ -164,7 +164,7 @@ def test_bad_bounds(a, b, error):
         "he",
         "HeNormal",
         "uniform(",
-        "uniform()",
+        "uniform(,)",
         "uniform(a, b)",
         "uniform 1",
         "",

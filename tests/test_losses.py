@@ -210,6 +210,7 @@ def test_illegal_pairs(loss, output):
         ("absolute_error", cnet.AbsoluteError()),
         ("huber", cnet.Huber(1)),
         ("huber(0.5)", cnet.Huber(delta=0.5)),
+        ("huber()", cnet.Huber(delta=1)),
         ("quantile", cnet.Quantile(0.5)),
         ("quantile(0.9)", cnet.Quantile(q=0.9)),
         ("quantile( .25 )", cnet.Quantile(0.25)),
@@ -242,8 +243,8 @@ def test_bad_settings(make, value, error):
 
 @pytest.mark.parametrize(
     "loss",
-    ["mse", "Huber", "huber(", "huber)", "huber()", "huber(x)", "huber(delta=1)", "quantile 0.9", "",
-     None, 1, cnet.Huber, cnet.SGD()],
+    ["mse", "Huber", "huber(", "huber)", "huber(,)", "huber(x)", "huber(delta=1)", "quantile 0.9", "",
+     1, cnet.Huber, cnet.SGD(), cnet.Loss()],
 )  # fmt: skip
 def test_unknown_losses(loss):
     net = outputs_are("linear", 1)

@@ -518,7 +518,7 @@ def test_settings_are_keywords():
 
 @pytest.mark.parametrize(
     "optimizer",
-    ["SGD", "adam(", "adam)", "adam()", "adam(fast)", "lbfgs", "", 1, cnet.Adam, cnet.Huber()],
+    ["SGD", "adam(", "adam)", "adam(,)", "adam(fast)", "lbfgs", "", 1, cnet.Adam, cnet.Huber()],
 )
 def test_unknown_optimizers(new_network, optimizer):
     net = new_network()

@@ -981,6 +981,53 @@ def test_one_network_predicts_in_threads():
     assert all(np.array_equal(outputs, expected) for outputs in found)
 
 
+def test_the_loss_is_remembered():
+    net, expected = network(3, 4, 2), network(3, 4, 2)
+    train(net, loss="huber(0.1)")
+    train(net)
+    train(expected, 5, loss="huber(0.1)")
+    train(expected, 5, loss="huber(0.1)")
+    assert everything(net) == everything(expected)
+    # A function that fails at once is not remembered.
+    with pytest.raises(ValueError, match="loss must return"):
+        train(net, loss=lambda y_true, y_pred: 3)
+    assert net.evaluate(X, Y) == expected.evaluate(X, Y)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", half_squared_error], ids=["named", "function"])
+def test_an_infinite_moment_is_a_divergence(loss):
+    # Adam divides by it ever after: its weight would never move again, and nobody would know.
+    net = network(3, 4, 2, output="linear", hidden="relu", dtype="float32")
+    before, x = net.parameters.copy(), X.copy()
+    x[0] = 1e13
+    with pytest.raises(cnet.DivergenceError):
+        train(net, 1, x, loss=loss, optimizer="adam", learning_rate=1e-3)
+    np.testing.assert_array_equal(net.parameters, before)
+    train(net, 1, loss=loss, optimizer="adam")
+
+
+def test_the_history_of_an_interrupted_group_of_epochs():
+    # Many epochs to one call of the engine: those that finished are recorded.
+    net = cnet.NeuralNetwork(cnet.Layer(1, 1, bias=False), seed=0, dtype="float64")
+    with Interruption(0.2), pytest.raises(KeyboardInterrupt):
+        train(net, 10**9, [[1.0]], [[0.5]], optimizer="sgd")
+    again = cnet.NeuralNetwork(cnet.Layer(1, 1, bias=False), seed=0, dtype="float64")
+    train(again, len(net.history["loss"]), [[1.0]], [[0.5]], optimizer="sgd")
+    np.testing.assert_array_equal(net.parameters, again.parameters)
+
+
+def test_bias_gradients_of_a_very_large_batch():
+    # The gradient of every row is the same, and so is their mean, whatever their number.
+    net = cnet.NeuralNetwork(cnet.Layer(1, 1, "linear"), seed=0)
+    net.parameters[:] = 0
+    n = 1_000_000
+    _, gradient = net.loss_and_gradient(
+        np.zeros((n, 1), np.float32), np.full(n, 0.3), reduction="sum"
+    )
+    # One running sum of a million floats is off by a part in 200; blocks of 512 by 512 eps or so.
+    assert gradient[1] == pytest.approx(-0.3 * n, rel=1e-3)
+
+
 # While it trains
 
 

@@ -1,5 +1,8 @@
 """The two tutorials that cnet grew out of, and cnet.classic."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from helpers import refused
@@ -304,3 +307,21 @@ def test_classic_layers_of_a_refused_network_keep_their_weights():
     np.testing.assert_array_equal(layer.synaptic_weights, weights)
     classic.NeuralNetwork(layer, classic.Layer(4, 1))
     np.testing.assert_array_equal(layer.synaptic_weights, weights)
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_of_a_classic_network(way):
+    net = classic.NeuralNetwork(classic.Layer(2, 3), classic.Layer(3, 1))
+    net.train([[0, 1], [1, 1]], [0, 1], 50)
+    twin = way(net)
+    for layer, original in zip(twin.layers, net.layers, strict=True):
+        np.testing.assert_array_equal(layer.synaptic_weights, original.synaptic_weights)
+    twin.layer1.synaptic_weights[:] = 0
+    assert twin.forward_propagate([1, 1])[0].tolist() == [0.5] * 3
+    assert net.forward_propagate([1, 1])[0].tolist() != [0.5] * 3
+
+
+def test_layers_of_a_classic_network_cannot_be_replaced():
+    net = classic.NeuralNetwork(classic.Layer(2, 1))
+    with pytest.raises(AttributeError, match="synaptic_weights"):
+        net.layer1 = classic.Layer(2, 1)

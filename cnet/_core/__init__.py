@@ -10,7 +10,13 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 
-from cnet._core.cpu import supported_isas
+try:
+    from cnet._core.cpu import supported_isas
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "cnet is not compiled in this folder, which has its source code: "
+        "run `pip install -e .` here, or Python in another folder"
+    ) from error
 
 
 def _installed(isa: str) -> bool:

@@ -38,17 +38,20 @@ cdef inline void dense_gradient(
     real* d_weights_IO,  # INOUT
     real* d_biases_O,  # INOUT, or NULL
     bint accumulate,
+    real* sum_O,  # scratch
     real* scratch,
 ) noexcept nogil:
     """dW = x^T delta, db = sum of delta over the rows, or += where they accumulate."""
     cdef Py_ssize_t i, j
     gemm(I, O, B, x_BI, 1, I, delta_BO, O, 1, d_weights_IO, accumulate, scratch)
     if d_biases_O != NULL:
-        if not accumulate:
-            memset(d_biases_O, 0, O * sizeof(real))
+        # Block by block: one sum over all rows of a large batch would round ever more away.
+        memset(sum_O, 0, O * sizeof(real))
         for i in range(B):
             for j in range(O):
-                d_biases_O[j] += delta_BO[i * O + j]
+                sum_O[j] += delta_BO[i * O + j]
+        for j in range(O):
+            d_biases_O[j] = d_biases_O[j] + sum_O[j] if accumulate else sum_O[j]
 
 
 cdef inline void dense_backward(

@@ -183,6 +183,7 @@ cdef void backward_block(
                 gradient + layer.weights,
                 gradient + layer.biases if layer.biases >= 0 else NULL,
                 accumulate,
+                delta_below,
                 scratch,
             )
         if below != NULL:
@@ -526,7 +527,11 @@ def train(
                     n_parameters, &parameters[0], &gradient[0],
                     &moments[0, 0] if moments.shape[0] > 0 else NULL,
                     &workspace[0], &watch)
-                if not (isfinite(totals[epoch]) and finite(&parameters[0], n_parameters)):
+                # The moments too: an infinite one would stop its weight for good.
+                if not (
+                        isfinite(totals[epoch]) and finite(&parameters[0], n_parameters)
+                        and (moments.shape[0] == 0
+                             or finite(&moments[0, 0], moments.shape[0] * n_parameters))):
                     break
                 complete = True
                 epoch += 1

@@ -198,7 +198,7 @@ cdef inline void gemm(
     """C = A B, or C += A B."""
     cdef const real* b_block
     cdef Py_ssize_t p = 0, j, depth, width, columns, b_block_row
-    if m == 1:
+    if m == 1 and (b_column == 1 or n * k <= IN_PLACE_SIZE):
         multiply_row(n, k, a, a_column, b, b_row, b_column, c, accumulate)
         return
     if k == 1:

@@ -65,7 +65,7 @@ cdef enum:
     ROUNDER = 12582912
 
 
-cdef inline int32_t reduce(float x, float* r) noexcept nogil:
+cdef inline int32_t split_log_2(float x, float* r) noexcept nogil:
     """n and r with x = n log 2 + r, abs(r) <= log(2) / 2; log 2 in two parts, the first exact in n."""
     cdef float shifted = x * <float>1.44269504088896341 + <float>ROUNDER
     cdef float n = shifted - <float>ROUNDER
@@ -86,7 +86,7 @@ cdef inline float exp_f32(float x) noexcept nogil:
     cdef float bounded = -104 if x < -104 else x
     bounded = 89 if bounded > 89 else bounded
     cdef float r
-    cdef int32_t n = reduce(bounded, &r), half = n >> 1
+    cdef int32_t n = split_log_2(bounded, &r), half = n >> 1
     # Two factors, since 2^n itself may be subnormal or infinite where the result is not.
     return (<float>1 + exp_less_1_reduced(r)) * power_of_2(half) * power_of_2(n - half)
 
@@ -96,7 +96,7 @@ cdef inline float expm1_f32(float x) noexcept nogil:
     cdef float bounded = -104 if x < -104 else x
     bounded = 88 if bounded > 88 else bounded
     cdef float r
-    cdef int32_t n = reduce(bounded, &r)
+    cdef int32_t n = split_log_2(bounded, &r)
     cdef float scale = power_of_2(-126 if n < -126 else n)
     return scale * exp_less_1_reduced(r) + (scale - <float>1)
 

@@ -105,7 +105,7 @@ CNET_DEFINE_TILE(tile_quarter_f64, double, CNET_QUARTER_BYTES, 1)
         return tile_quarter_##SUFFIX##_width;                                                     \
     }                                                                                             \
                                                                                                   \
-static inline void tile_##SUFFIX(ptrdiff_t width, ptrdiff_t rows, ptrdiff_t depth,            \
+    static inline void tile_##SUFFIX(ptrdiff_t width, ptrdiff_t rows, ptrdiff_t depth,            \
                                      const T *a, ptrdiff_t a_row, ptrdiff_t a_column,             \
                                      const T *b, ptrdiff_t b_row, T *c, ptrdiff_t c_row,          \
                                      int accumulate)                                              \

@@ -201,7 +201,7 @@ class Run:
                 finished = self._called_epoch(self.settings.loss, totals)
         except BaseException as raised:  # Ctrl-C too: what came before it is to be recorded
             error = raised
-            finished = int(np.isnan(totals).argmax())
+            finished = int(np.count_nonzero(~np.isnan(totals)))
         if finished < count:
             self.state.restart(self.settings.learning_rate)
         return totals[:finished], error

@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from itertools import chain, permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -1006,14 +1007,26 @@ def test_an_infinite_moment_is_a_divergence(loss):
     train(net, 1, loss=loss, optimizer="adam")
 
 
-def test_the_history_of_an_interrupted_group_of_epochs():
-    # Many epochs to one call of the engine: those that finished are recorded.
-    net = cnet.NeuralNetwork(cnet.Layer(1, 1, bias=False), seed=0, dtype="float64")
-    with Interruption(0.2), pytest.raises(KeyboardInterrupt):
-        train(net, 10**9, [[1.0]], [[0.5]], optimizer="sgd")
-    again = cnet.NeuralNetwork(cnet.Layer(1, 1, bias=False), seed=0, dtype="float64")
-    train(again, len(net.history["loss"]), [[1.0]], [[0.5]], optimizer="sgd")
-    np.testing.assert_array_equal(net.parameters, again.parameters)
+@pytest.mark.parametrize("finished", [0, 3, 7])
+def test_the_history_of_an_interrupted_group_of_epochs(monkeypatch, finished):
+    # Many epochs to one call of the engine: those that finished before Ctrl-C are recorded.
+    net, expected = network(3, 4, 2), network(3, 4, 2)
+
+    def interrupted(*arguments):
+        *rest, totals = arguments
+        assert len(totals) == 7
+        if finished:
+            engine.train(*rest, totals[:finished])
+        raise KeyboardInterrupt
+
+    patched = SimpleNamespace(**{**vars(engine), "train": interrupted})
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "engine", patched)
+        with pytest.raises(KeyboardInterrupt):
+            train(net, 7, shuffle=False)
+    train(expected, finished, shuffle=False)
+    assert net.history == expected.history
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
 
 
 def test_bias_gradients_of_a_very_large_batch():

@@ -107,14 +107,13 @@ class Program:
         )
         return outputs
 
-    def up_to(self, layer: int, *, start: int = 0) -> Program:
-        """Return the program of the layers from `start` up to `layer`, over the same parameters."""
+    def only(self, layer: int) -> Program:
+        """Return the program of one of the layers, over the same parameters."""
         part = copy.copy(self)
-        part.rows = self.rows[start:layer].copy()
-        # Workspace offsets count from the first layer's.
+        part.rows = self.rows[layer : layer + 1].copy()
+        # Workspace offsets count from the layer's own.
         part.rows[:, 5:] -= part.rows[0, 5]
-        part.n_inputs = int(part.rows[0, 0])
-        part.n_outputs = int(part.rows[-1, 1])
+        part.n_inputs, part.n_outputs = part.rows[0, :2].tolist()
         return part
 
     def loss(

@@ -293,7 +293,8 @@ class NeuralNetwork:
         RuntimeError
             Where the network is being trained already.
         DivergenceError
-            Where the loss or a weight stops being finite; the network has the last finite weights.
+            Where the loss, a weight or the optimizer's state stops being finite; the network has the
+            last finite weights.
         KeyboardInterrupt
             At Ctrl-C; the network has the weights of the last finished epoch.
         """
@@ -441,7 +442,7 @@ class NeuralNetwork:
         rows, is_row = as_inputs(x, program.n_inputs, self._dtype)
         found = []
         for i in range(len(self._layers)):
-            rows = program.up_to(i + 1, start=i).forward(rows)
+            rows = program.only(i).forward(rows)
             found.append(rows[0] if is_row else rows)
         return found
 

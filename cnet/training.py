@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cnet._arrays import Data, aligned_empty
 from cnet._core import engine
-from cnet._program import Program
+from cnet._program import NO_ROWS, Program
 from cnet.losses import Loss, LossFunction, SquaredError, call_loss
 from cnet.optimizers import OptimizerState
 
@@ -22,7 +22,7 @@ _CALL_WORK = 3_000_000
 
 
 class DivergenceError(ArithmeticError):
-    """Training stopped because the loss or a weight was no longer a finite number.
+    """Training stopped: the loss, a weight or the optimizer's state was no longer a finite number.
 
     The network has the weights of the last epoch that ended with finite ones.
 
@@ -275,7 +275,7 @@ class Run:
                     self.capacity,
                     self.block,
                     self.gradient,
-                    np.empty((0, 0), program.dtype),
+                    NO_ROWS[program.dtype],
                 )
                 self.state.steps += 1
                 engine.apply_update(
@@ -318,7 +318,7 @@ def train(
     Raises
     ------
     DivergenceError
-        Where the loss or a weight stops being finite.
+        Where the loss, a weight or the optimizer's state stops being finite.
     """
     settings, n = run.settings, run.n
     # The tutorial's total error leaves out the half that makes the gradient neat.
@@ -345,8 +345,9 @@ def train(
             raise error
         if len(totals) < count:
             raise DivergenceError(
-                f"the loss or a weight stopped being a finite number in epoch {epoch}; the network "
-                f"has the weights from before it. A learning rate below {settings.learning_rate:g}, "
+                "the loss, a weight or the optimizer's state stopped being a finite number in epoch "
+                f"{epoch}; the network has the weights from before it. "
+                f"A learning rate below {settings.learning_rate:g}, "
                 "inputs scaled to about ±1, or an optimizer with clip_norm may help",
                 epoch,
                 history,

@@ -6,7 +6,12 @@ the order of the fields below, are in `cnet/optimizers.py`.
 
 from libc.math cimport pow, sqrt
 
-from cnet._core.scalar cimport real, square_root
+from cnet._core.scalar cimport real
+
+
+cdef extern from "root.h" nogil:
+    void reciprocal_root_f32(Py_ssize_t n, float* v, float scale, float epsilon) noexcept
+    void reciprocal_root_f64(Py_ssize_t n, double* v, double scale, double epsilon) noexcept
 
 
 cdef enum Optimizer:
@@ -43,6 +48,24 @@ cdef struct Settings:
 
 cdef enum:
     SETTINGS_LENGTH = 8
+
+
+# Parameters at a time: what is kept of them between two loops stays in the first-level cache.
+cdef enum:
+    BLOCK = 256
+
+
+cdef inline void reciprocal_root(
+    Py_ssize_t n,
+    real* v,  # INOUT, of BLOCK elements
+    real scale,
+    real epsilon,
+) noexcept nogil:
+    """v = 1 / (sqrt(v) scale + eps)."""
+    if real is float:
+        reciprocal_root_f32(n, v, scale, epsilon)
+    else:
+        reciprocal_root_f64(n, v, scale, epsilon)
 
 
 cdef inline void clip(
@@ -107,7 +130,8 @@ cdef inline void adam(
 
     Decoupled: weight decay shrinks w itself (Loshchilov and Hutter, 2019), and not through g.
     """
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, start = 0, stop
+    cdef real factor[BLOCK]
     cdef real beta_1 = <real>settings.first, beta_2 = <real>settings.second
     cdef real rest_1 = <real>(1 - settings.first), rest_2 = <real>(1 - settings.second)
     cdef real epsilon = <real>settings.third, g
@@ -117,12 +141,17 @@ cdef inline void adam(
     cdef real keep = 1
     if decoupled:
         keep = <real>(1 - settings.learning_rate * settings.weight_decay)
-    for i in range(n):
-        g = gradient[i] + decay * parameters[i]
-        mean[i] = beta_1 * mean[i] + rest_1 * g
-        square[i] = beta_2 * square[i] + rest_2 * g * g
-        parameters[i] = keep * parameters[i] - rate * mean[i] / (
-            square_root(square[i]) * root + epsilon)
+    while start < n:
+        stop = min(start + BLOCK, n)
+        for i in range(start, stop):
+            g = gradient[i] + decay * parameters[i]
+            mean[i] = beta_1 * mean[i] + rest_1 * g
+            square[i] = beta_2 * square[i] + rest_2 * g * g
+            factor[i - start] = square[i]
+        reciprocal_root(stop - start, factor, root, epsilon)
+        for i in range(start, stop):
+            parameters[i] = keep * parameters[i] - rate * mean[i] * factor[i - start]
+        start = stop
 
 
 cdef inline void rmsprop(
@@ -135,26 +164,33 @@ cdef inline void rmsprop(
     real* mean,  # INOUT; unused unless centered
 ) noexcept nogil:
     """s = a s + (1 - a) g^2; v = momentum v + g / (sqrt(s - m^2) + eps); w -= rate v."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, start = 0, stop
     cdef real rate = <real>settings.learning_rate, decay = <real>settings.weight_decay
     cdef real alpha = <real>settings.first, rest = <real>(1 - settings.first)
     cdef real epsilon = <real>settings.second, momentum = <real>settings.third
     cdef bint centered = settings.fourth != 0
     cdef real g, variance
-    for i in range(n):
-        g = gradient[i] + decay * parameters[i]
-        square[i] = alpha * square[i] + rest * g * g
-        variance = square[i]
-        if centered:
-            mean[i] = alpha * mean[i] + rest * g
-            variance -= mean[i] * mean[i]
-            # Rounding may take it below 0.
-            variance = 0 if variance < 0 else variance
-        g = g / (square_root(variance) + epsilon)
-        if momentum != 0:
-            velocity[i] = momentum * velocity[i] + g
-            g = velocity[i]
-        parameters[i] -= rate * g
+    cdef real factor[BLOCK]
+    while start < n:
+        stop = min(start + BLOCK, n)
+        for i in range(start, stop):
+            g = gradient[i] + decay * parameters[i]
+            square[i] = alpha * square[i] + rest * g * g
+            variance = square[i]
+            if centered:
+                mean[i] = alpha * mean[i] + rest * g
+                variance -= mean[i] * mean[i]
+                # Rounding may take it below 0.
+                variance = 0 if variance < 0 else variance
+            factor[i - start] = variance
+        reciprocal_root(stop - start, factor, <real>1, epsilon)
+        for i in range(start, stop):
+            g = (gradient[i] + decay * parameters[i]) * factor[i - start]
+            if momentum != 0:
+                velocity[i] = momentum * velocity[i] + g
+                g = velocity[i]
+            parameters[i] -= rate * g
+        start = stop
 
 
 cdef inline void adagrad(
@@ -166,13 +202,21 @@ cdef inline void adagrad(
     real* total,  # INOUT
 ) noexcept nogil:
     """s += g^2; w -= rate / (1 + (step - 1) rate_decay) g / (sqrt(s) + eps)."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, start = 0, stop
+    cdef real factor[BLOCK]
     cdef real decay = <real>settings.weight_decay, epsilon = <real>settings.second, g
     cdef real rate = <real>(settings.learning_rate / (1 + (step - 1) * settings.first))
-    for i in range(n):
-        g = gradient[i] + decay * parameters[i]
-        total[i] += g * g
-        parameters[i] -= rate * g / (square_root(total[i]) + epsilon)
+    while start < n:
+        stop = min(start + BLOCK, n)
+        for i in range(start, stop):
+            g = gradient[i] + decay * parameters[i]
+            total[i] += g * g
+            factor[i - start] = total[i]
+        reciprocal_root(stop - start, factor, <real>1, epsilon)
+        for i in range(start, stop):
+            g = gradient[i] + decay * parameters[i]
+            parameters[i] -= rate * g * factor[i - start]
+        start = stop
 
 
 cdef inline void rprop(

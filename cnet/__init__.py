@@ -25,6 +25,7 @@ from cnet.losses import (
 )
 from cnet.network import NeuralNetwork
 from cnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, Rprop
+from cnet.threads import get_num_threads, num_threads, set_num_threads
 from cnet.training import Callback, DivergenceError, History
 
 __version__ = "0.1.0"
@@ -60,5 +61,8 @@ __all__ = [
     "Uniform",
     "Zeros",
     "__version__",
+    "get_num_threads",
+    "num_threads",
+    "set_num_threads",
     "show_config",
 ]

@@ -13,6 +13,7 @@ from cnet._arrays import Data, aligned_empty
 from cnet._core import engine
 from cnet.layers import Layer
 from cnet.losses import Loss, LossFunction, call_loss
+from cnet.threads import get_num_threads
 
 # Sizes beyond which an address would overflow before memory ran out.
 _MAX_PARAMETERS = 2**48
@@ -94,16 +95,24 @@ class Program:
         rows = _BLOCK_WORK // self.row_work
         return min(n, max(_MIN_BLOCK_ROWS, min(_MAX_BLOCK_ROWS, rows)))
 
-    def workspace(self, capacity: int) -> NDArray[Any]:
-        """Return scratch memory for blocks of up to `capacity` rows."""
-        return aligned_empty(engine.workspace_size(self.rows, capacity), self.dtype)
+    def workspace(self, capacity: int, threads: int) -> NDArray[Any]:
+        """Return scratch memory for blocks of up to `capacity` rows and so many threads."""
+        return aligned_empty(engine.workspace_size(self.rows, capacity, threads), self.dtype)
 
     def forward(self, x: NDArray[Any]) -> NDArray[Any]:
         """Return the last layer's outputs, of shape (n, n_outputs)."""
         outputs = np.empty((len(x), self.n_outputs), self.dtype)
         capacity = self.block_rows(len(x))
+        threads = get_num_threads()
         engine.forward(
-            self.rows, self.parameters, x, outputs, self.workspace(capacity), capacity, capacity
+            self.rows,
+            self.parameters,
+            x,
+            outputs,
+            self.workspace(capacity, threads),
+            capacity,
+            capacity,
+            threads,
         )
         return outputs
 
@@ -134,6 +143,7 @@ class Program:
         gradient = nothing if gradient is None else gradient
         input_gradient = no_rows if input_gradient is None else input_gradient
         n = len(data.x)
+        threads = get_num_threads()
         if isinstance(loss, Loss):
             capacity = self.block_rows(n)
             return engine.loss_and_gradient(
@@ -146,16 +156,17 @@ class Program:
                 loss.code,
                 loss.setting,
                 1 / n if mean else 1.0,
-                self.workspace(capacity),
+                self.workspace(capacity, threads),
                 capacity,
                 gradient,
                 input_gradient,
                 no_rows if outputs is None else outputs,
+                threads,
             )
-        workspace = self.workspace(n)
+        workspace = self.workspace(n, threads)
         predicted = np.empty((n, self.n_outputs), self.dtype) if outputs is None else outputs
         block = self.block_rows(n)
-        engine.forward(self.rows, self.parameters, data.x, predicted, workspace, n, block)
+        engine.forward(self.rows, self.parameters, data.x, predicted, workspace, n, block, threads)
         value, output_gradient = call_loss(loss, data.targets, predicted)
         engine.backward(
             self.rows,
@@ -167,5 +178,6 @@ class Program:
             block,
             gradient,
             input_gradient,
+            threads,
         )
         return value

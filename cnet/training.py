@@ -15,6 +15,7 @@ from cnet._core import engine
 from cnet._program import NO_ROWS, Program
 from cnet.losses import Loss, LossFunction, SquaredError, call_loss
 from cnet.optimizers import OptimizerState
+from cnet.threads import get_num_threads
 
 # Multiplications of one call of the engine, where an epoch takes fewer: about 1 ms, in which the cost
 # of a call is lost, and which nobody notices between an epoch and its line of output.
@@ -177,8 +178,13 @@ class Run:
         self.block = program.block_rows(self.batch_size)
         # A function must see a batch as a whole, whose outputs then wait for their gradient.
         self.capacity = self.block if isinstance(settings.loss, Loss) else self.batch_size
-        self.workspace = program.workspace(self.capacity)
-        self.gradient = aligned_empty(n_parameters, program.dtype)
+        self.threads = get_num_threads()
+        self.workspace = program.workspace(self.capacity, self.threads)
+        # Where a batch is one block, a layer is updated as soon as a piece of its gradient is there,
+        # unless the norm of all of it is wanted first.
+        whole = self.batch_size > self.capacity or state.optimizer.clip_norm is not None
+        whole = whole or not isinstance(settings.loss, Loss)
+        self.gradient = aligned_empty(n_parameters if whole else 0, program.dtype)
         self.finished = aligned_empty(n_parameters, program.dtype)
         self.optimizer_settings = state.optimizer.settings(settings.learning_rate)
         # A step has a cost of its own, and the optimizer's for each parameter.
@@ -237,6 +243,7 @@ class Run:
             self.workspace,
             self.capacity,
             totals,
+            self.threads,
         )
 
     def _called_epoch(self, loss: LossFunction, totals: NDArray[np.float64]) -> int:
@@ -260,6 +267,7 @@ class Run:
                     self.workspace,
                     self.capacity,
                     self.block,
+                    self.threads,
                 )
                 value, gradient = call_loss(loss, targets, outputs)
                 # A user's value is its batch's mean or sum already.
@@ -276,6 +284,7 @@ class Run:
                     self.block,
                     self.gradient,
                     NO_ROWS[program.dtype],
+                    self.threads,
                 )
                 self.state.steps += 1
                 engine.apply_update(
@@ -285,6 +294,7 @@ class Run:
                     parameters,
                     self.gradient,
                     self.state.moments,
+                    self.threads,
                 )
             else:
                 complete = all(map(engine.all_finite, (parameters, *self.state.moments)))

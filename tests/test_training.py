@@ -1013,10 +1013,10 @@ def test_the_history_of_an_interrupted_group_of_epochs(monkeypatch, finished):
     net, expected = network(3, 4, 2), network(3, 4, 2)
 
     def interrupted(*arguments):
-        *rest, totals = arguments
+        *rest, totals, threads = arguments
         assert len(totals) == 7
         if finished:
-            engine.train(*rest, totals[:finished])
+            engine.train(*rest, totals[:finished], threads)
         raise KeyboardInterrupt
 
     patched = SimpleNamespace(**{**vars(engine), "train": interrupted})

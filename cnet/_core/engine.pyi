@@ -10,10 +10,11 @@ ACTIVATIONS: dict[str, int]
 LOSSES: dict[str, int]
 OPTIMIZERS: dict[str, int]
 OPTIMIZER_SETTINGS: int
+MOST_THREADS: int
 PROGRAM_COLUMNS: int
 
 def keeps_preactivation(activation: int) -> bool: ...
-def workspace_size(program: NDArray[np.intp], capacity: int) -> int: ...
+def workspace_size(program: NDArray[np.intp], capacity: int, threads: int) -> int: ...
 def all_finite(values: NDArray[Any]) -> bool: ...
 def shuffle(bit_generator: Any, order: NDArray[np.intp]) -> None: ...
 def forward(
@@ -24,6 +25,7 @@ def forward(
     workspace: NDArray[Any],
     capacity: int,
     block: int,
+    threads: int,
 ) -> None: ...
 def backward(
     program: NDArray[np.intp],
@@ -35,6 +37,7 @@ def backward(
     block: int,
     gradient: NDArray[Any],
     input_gradient: NDArray[Any],
+    threads: int,
 ) -> None: ...
 def loss_and_gradient(
     program: NDArray[np.intp],
@@ -51,14 +54,16 @@ def loss_and_gradient(
     gradient: NDArray[Any],
     input_gradient: NDArray[Any],
     outputs: NDArray[Any],
+    threads: int,
 ) -> float: ...
 def apply_update(
     optimizer: int,
     settings: NDArray[np.float64],
-    step: int,
+    number: int,
     parameters: NDArray[Any],
     gradient: NDArray[Any],
     moments: NDArray[Any],
+    threads: int,
 ) -> None: ...
 def train(
     program: NDArray[np.intp],
@@ -81,4 +86,5 @@ def train(
     workspace: NDArray[Any],
     capacity: int,
     totals: NDArray[np.float64],
+    threads: int,
 ) -> int: ...

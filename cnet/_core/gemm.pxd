@@ -1,8 +1,11 @@
-"""Matrix product over any strides: C (+)= A B, from register tiles and zero-padded panels of B."""
+"""Matrix product over any strides, C = S + A B, from register tiles and zero-padded panels of B.
 
-from libc.string cimport memset
+S is what the sums start from: NULL for zeros, a row of biases with a stride of 0, or C itself. Every
+element of C is summed over k in the same order, however the product is shared out.
+"""
 
 from cnet._core.scalar cimport real
+from cnet._core.team cimport team_run
 
 
 cdef extern from "tile.h" nogil:
@@ -10,28 +13,54 @@ cdef extern from "tile.h" nogil:
     const Py_ssize_t TILE_ROWS_NARROW
     const Py_ssize_t tile_wide_f32_width
     const Py_ssize_t tile_wide_f64_width
+    float* tile_zeros_f32
+    double* tile_zeros_f64
+
+    # Of one element or more.
+    void copy_few(void* to, const void* start, size_t n_bytes) noexcept
+    void prefetch(const void* start, size_t n_bytes) noexcept
 
     void tile_f32(
         Py_ssize_t width, Py_ssize_t rows, Py_ssize_t depth,
         const float* a, Py_ssize_t a_row, Py_ssize_t a_column,
         const float* b, Py_ssize_t b_row,
-        float* c, Py_ssize_t c_row, bint accumulate,
+        const float* s, Py_ssize_t s_row, float* c, Py_ssize_t c_row,
     ) noexcept
     Py_ssize_t tile_width_f32(Py_ssize_t columns) noexcept
+    void pack_transposed_f32(
+        Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t width,
+        const float* b, Py_ssize_t b_column, float* panel,
+    ) noexcept
 
     void tile_f64(
         Py_ssize_t width, Py_ssize_t rows, Py_ssize_t depth,
         const double* a, Py_ssize_t a_row, Py_ssize_t a_column,
         const double* b, Py_ssize_t b_row,
-        double* c, Py_ssize_t c_row, bint accumulate,
+        const double* s, Py_ssize_t s_row, double* c, Py_ssize_t c_row,
     ) noexcept
     Py_ssize_t tile_width_f64(Py_ssize_t columns) noexcept
+    void pack_transposed_f64(
+        Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t width,
+        const double* b, Py_ssize_t b_column, double* panel,
+    ) noexcept
 
 
-# Depth of a panel: 256 rows of two vectors stay in the first-level cache while the rows of A pass.
 cdef enum:
-    PANEL_DEPTH = 256
-    IN_PLACE_SIZE = 4096  # elements
+    # Depth of a panel: 256 rows of two vectors stay in the first-level cache while the rows of A pass.
+    PANEL_DEPTH = 384
+    # Elements up to which a whole matrix stays there.
+    IN_PLACE_SIZE = 4096
+    # Multiplications that are worth waking another thread for, some ten microseconds.
+    SHARED_WORK = 400000
+    # Rows to prefetch ahead.
+    PACKED_AHEAD = 8
+    # Rows that are whole tiles of every height.
+    SHARED_ROWS = 24
+
+
+cdef inline Py_ssize_t ceiling(Py_ssize_t n, Py_ssize_t divisor) noexcept nogil:
+    """n / divisor, rounded up."""
+    return (n + divisor - 1) // divisor
 
 
 cdef inline Py_ssize_t widest_tile(const real* like) noexcept nogil:
@@ -50,9 +79,17 @@ cdef inline Py_ssize_t tile_width(Py_ssize_t columns, const real* like) noexcept
         return tile_width_f64(columns)
 
 
+cdef inline const real* zeros(const real* like) noexcept nogil:
+    """A row of the widest tile."""
+    if real is float:
+        return <const float*>tile_zeros_f32
+    else:
+        return <const double*>tile_zeros_f64
+
+
 cdef inline Py_ssize_t panel_size(const real* like) noexcept nogil:
-    """Elements of scratch that `gemm` needs: a panel of B, a tile of C."""
-    return (PANEL_DEPTH + TILE_ROWS_NARROW) * widest_tile(like)
+    """Elements of scratch that a thread needs for `gemm`: a panel of B, a tile of C, a row of S."""
+    return (PANEL_DEPTH + TILE_ROWS_NARROW + 1) * widest_tile(like)
 
 
 cdef inline void pack_panel(
@@ -65,11 +102,65 @@ cdef inline void pack_panel(
     real* panel,  # OUT, depth x width, zeros on the right
 ) noexcept nogil:
     cdef Py_ssize_t p, j
-    for p in range(depth):
-        for j in range(columns):
-            panel[p * width + j] = b[p * b_row + j * b_column]
-        for j in range(columns, width):
-            panel[p * width + j] = 0
+    if b_column == 1:
+        for p in range(depth):
+            # Rows far apart, which the processor does not see coming.
+            if p + PACKED_AHEAD < depth:
+                prefetch(b + (p + PACKED_AHEAD) * b_row, columns * sizeof(real))
+            for j in range(columns):
+                panel[p * width + j] = b[p * b_row + j]
+            for j in range(columns, width):
+                panel[p * width + j] = 0
+    elif b_row == 1:
+        if real is float:
+            pack_transposed_f32(depth, columns, width, b, b_column, panel)
+        else:
+            pack_transposed_f64(depth, columns, width, b, b_column, panel)
+
+
+cdef inline Py_ssize_t packed_size(Py_ssize_t n, Py_ssize_t k, const real* like) noexcept nogil:
+    """Elements of k x n in panels, the last of them padded."""
+    return k * ceiling(n, widest_tile(like)) * widest_tile(like)
+
+
+# A matrix to be packed as the threads of a team see it, which take one panel each.
+cdef struct Packing:
+    Py_ssize_t n
+    Py_ssize_t k
+    const void* b
+    Py_ssize_t b_row
+    void* packed
+
+
+cdef inline void pack_part(const Packing* packing, Py_ssize_t part, real* packed) noexcept nogil:
+    cdef Py_ssize_t j = part * widest_tile(packed), n = packing.n - j, width = tile_width(n, packed)
+    pack_panel(
+        packing.k, min(width, n), width, <const real*>packing.b + j, packing.b_row, 1,
+        packed + packing.k * j)
+
+
+cdef inline void pack_part_f32(void* packing, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
+    pack_part(<const Packing*>packing, part, <float*>(<const Packing*>packing).packed)
+
+
+cdef inline void pack_part_f64(void* packing, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
+    pack_part(<const Packing*>packing, part, <double*>(<const Packing*>packing).packed)
+
+
+cdef inline void pack(
+    Py_ssize_t n,
+    Py_ssize_t k,
+    const real* b,  # IN, k x n
+    Py_ssize_t b_row,
+    real* packed,  # OUT, packed_size elements: panels of all k rows, one behind the other
+    int threads,
+) noexcept nogil:
+    """B as `gemm_packed` wants it, for products that share it."""
+    cdef Packing packing = Packing(n, k, b, b_row, packed)
+    if real is float:
+        team_run(threads, ceiling(n, widest_tile(b)), pack_part_f32, &packing)
+    else:
+        team_run(threads, ceiling(n, widest_tile(b)), pack_part_f64, &packing)
 
 
 cdef inline void tile(
@@ -81,16 +172,15 @@ cdef inline void tile(
     Py_ssize_t a_column,
     const real* b,  # IN
     Py_ssize_t b_row,
-    real* c,  # INOUT
+    const real* s,  # IN
+    Py_ssize_t s_row,
+    real* c,  # OUT
     Py_ssize_t c_row,
-    bint accumulate,
 ) noexcept nogil:
     if real is float:
-        tile_f32(
-            width, rows, depth, a, a_row, a_column, b, b_row, c, c_row, accumulate)
+        tile_f32(width, rows, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row)
     else:
-        tile_f64(
-            width, rows, depth, a, a_row, a_column, b, b_row, c, c_row, accumulate)
+        tile_f64(width, rows, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row)
 
 
 cdef inline void multiply_panel(
@@ -103,29 +193,39 @@ cdef inline void multiply_panel(
     const real* b,  # IN, depth x width
     Py_ssize_t b_row,
     Py_ssize_t width,
-    real* c,  # INOUT, m x columns
+    const real* s,  # IN, m x columns, or NULL
+    Py_ssize_t s_row,
+    real* c,  # OUT, m x columns, may be s
     Py_ssize_t c_row,
-    bint accumulate,
-    real* edge,  # scratch, TILE_ROWS_NARROW x width
+    real* edge,  # scratch, (TILE_ROWS_NARROW + 1) x width
 ) noexcept nogil:
-    """C = A B, or C += A B, for the columns of one tile."""
-    cdef Py_ssize_t i = 0, r, j, rows, most = TILE_ROWS_NARROW
+    """C = S + A B for the columns of one tile."""
+    cdef Py_ssize_t i = 0, r, rows, most = TILE_ROWS_NARROW
     if width == widest_tile(c):
         most = TILE_ROWS_WIDE
+    if s == NULL:
+        s = zeros(c)
+        s_row = 0
+    elif columns < width and s_row == 0:
+        copy_few(edge, s, columns * sizeof(real))
+        s = edge
+        edge += width
     while i < m:
         rows = min(most, m - i)
         if columns == width:
             tile(width, rows, depth, a + i * a_row, a_row, a_column, b, b_row,
-                 c + i * c_row, c_row, accumulate)
+                 s + i * s_row, s_row, c + i * c_row, c_row)
         else:
             # The tile is wider than what is left of C.
-            tile(width, rows, depth, a + i * a_row, a_row, a_column, b, b_row, edge, width, False)
+            if s_row == 0:
+                tile(width, rows, depth, a + i * a_row, a_row, a_column, b, b_row, s, 0, edge, width)
+            else:
+                for r in range(rows):
+                    copy_few(edge + r * width, s + (i + r) * s_row, columns * sizeof(real))
+                tile(width, rows, depth, a + i * a_row, a_row, a_column, b, b_row,
+                     edge, width, edge, width)
             for r in range(rows):
-                for j in range(columns):
-                    if accumulate:
-                        c[(i + r) * c_row + j] += edge[r * width + j]
-                    else:
-                        c[(i + r) * c_row + j] = edge[r * width + j]
+                copy_few(c + (i + r) * c_row, edge + r * width, columns * sizeof(real))
         i += most
 
 
@@ -137,10 +237,10 @@ cdef inline void multiply_row(
     const real* b,  # IN, k x n
     Py_ssize_t b_row,
     Py_ssize_t b_column,
-    real* c,  # INOUT, n
-    bint accumulate,
+    const real* s,  # IN, n, or NULL
+    real* c,  # OUT, n, may be s
 ) noexcept nogil:
-    """C = A B, or C += A B, for a single row of A, whose B is read once and not worth a panel."""
+    """C = S + A B for a single row of A, whose B is read once and not worth a panel."""
     cdef Py_ssize_t p, j, first = 0, width
     cdef real a_p
     # Whole tiles of columns where B's rows are contiguous, and what is left one by one.
@@ -148,10 +248,11 @@ cdef inline void multiply_row(
         width = tile_width(n - first, c)
         if width > n - first:
             break
-        tile(width, 1, k, a, 0, a_column, b + first, b_row, c + first, 0, accumulate)
+        tile(width, 1, k, a, 0, a_column, b + first, b_row,
+             zeros(c) if s == NULL else s + first, 0, c + first, 0)
         first += width
-    if not accumulate:
-        memset(c + first, 0, (n - first) * sizeof(real))
+    for j in range(first, n):
+        c[j] = 0 if s == NULL else s[j]
     for p in range(k):
         a_p = a[p * a_column]
         for j in range(first, n):
@@ -165,20 +266,95 @@ cdef inline void outer_product(
     Py_ssize_t a_row,
     const real* b,  # IN, n
     Py_ssize_t b_column,
-    real* c,  # INOUT, m x n, contiguous rows
-    bint accumulate,
+    const real* s,  # IN, m x n, or NULL
+    Py_ssize_t s_row,
+    real* c,  # OUT, m x n, contiguous rows, may be s
 ) noexcept nogil:
-    """C = A B, or C += A B, for a single column of A and a single row of B."""
+    """C = S + A B for a single column of A and a single row of B."""
     cdef Py_ssize_t i, j
     cdef real a_i
     for i in range(m):
         a_i = a[i * a_row]
-        if accumulate:
+        if s != NULL:
             for j in range(n):
-                c[i * n + j] += a_i * b[j * b_column]
+                c[i * n + j] = s[i * s_row + j] + a_i * b[j * b_column]
         else:
             for j in range(n):
                 c[i * n + j] = a_i * b[j * b_column]
+
+
+# A product as the threads of a team see it, which take a block of rows by some tiles of columns each.
+cdef struct Product:
+    Py_ssize_t m
+    Py_ssize_t n
+    Py_ssize_t k
+    const void* a
+    Py_ssize_t a_row
+    Py_ssize_t a_column
+    const void* b
+    Py_ssize_t b_row
+    Py_ssize_t b_column
+    bint packed  # b is what `pack` makes of it
+    const void* s
+    Py_ssize_t s_row
+    void* c
+    void* scratch
+    Py_ssize_t scratch_step
+    Py_ssize_t rows  # of a part
+    Py_ssize_t columns
+    Py_ssize_t row_parts
+
+
+cdef inline void multiply_part(
+    const Product* product, Py_ssize_t part, Py_ssize_t thread, real* c
+) noexcept nogil:
+    """C = S + A B for one part; depth by depth, so that as much of A stays in cache for all columns."""
+    cdef Py_ssize_t n = product.n, k = product.k
+    cdef Py_ssize_t i = (part % product.row_parts) * product.rows
+    cdef Py_ssize_t first = (part // product.row_parts) * product.columns
+    cdef Py_ssize_t m = min(product.rows, product.m - i), last = min(first + product.columns, n)
+    cdef Py_ssize_t p = 0, j, depth, width, columns, b_row, s_row = product.s_row
+    cdef const real* a = <const real*>product.a + i * product.a_row
+    cdef const real* b
+    cdef const real* s = <const real*>product.s
+    cdef real* panel = <real*>product.scratch + thread * product.scratch_step
+    cdef real* edge = panel + PANEL_DEPTH * widest_tile(c)
+    c += i * n
+    if s != NULL:
+        s += i * s_row
+    while p < k:
+        depth = min(PANEL_DEPTH, k - p)
+        j = first
+        while j < last:
+            width = tile_width(n - j, c)
+            columns = min(width, n - j)
+            b = <const real*>product.b + p * product.b_row + j * product.b_column
+            b_row = product.b_row
+            if product.packed:
+                b = <const real*>product.b + j * k + p * width
+                b_row = width
+            # Whole contiguous rows are used where they lie, unless many tiles will read them out of a
+            # matrix that is too large for the first-level cache.
+            elif product.b_column != 1 or columns < width or (
+                    m > 4 * TILE_ROWS_WIDE and depth * b_row > IN_PLACE_SIZE):
+                pack_panel(depth, columns, width, b, b_row, product.b_column, panel)
+                b = panel
+                b_row = width
+            multiply_panel(
+                m, columns, depth, a + p * product.a_column, product.a_row, product.a_column,
+                b, b_row, width, NULL if s == NULL else s + j, s_row, c + j, n, edge)
+            j += width
+        s = c
+        s_row = n
+        p += depth
+
+
+cdef inline void multiply_part_f32(void* product, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
+    multiply_part(<const Product*>product, part, thread, <float*>(<const Product*>product).c)
+
+
+cdef inline void multiply_part_f64(void* product, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
+    multiply_part(<const Product*>product, part, thread, <double*>(<const Product*>product).c)
 
 
 cdef inline void gemm(
@@ -190,39 +366,53 @@ cdef inline void gemm(
     Py_ssize_t a_column,
     const real* b,  # IN, k x n
     Py_ssize_t b_row,
-    Py_ssize_t b_column,
-    real* c,  # INOUT, m x n, contiguous rows
-    bint accumulate,
-    real* panel,  # scratch, panel_size elements
+    Py_ssize_t b_column,  # this or the last is 1
+    const real* s,  # IN, m x n, or NULL
+    Py_ssize_t s_row,  # n, or 0
+    real* c,  # OUT, m x n, contiguous rows, may be s
+    real* scratch,  # panel_size elements for each thread
+    Py_ssize_t scratch_step,  # from one thread's to the next one's
+    int threads,
 ) noexcept nogil:
-    """C = A B, or C += A B."""
-    cdef const real* b_block
-    cdef Py_ssize_t p = 0, j, depth, width, columns, b_block_row
+    """C = S + A B."""
+    cdef Product product
+    cdef Py_ssize_t rows = m, columns = n, row_parts = 1, column_parts = 1, tiles
     if m == 1 and (b_column == 1 or n * k <= IN_PLACE_SIZE):
-        multiply_row(n, k, a, a_column, b, b_row, b_column, c, accumulate)
+        multiply_row(n, k, a, a_column, b, b_row, b_column, s, c)
         return
     if k == 1:
-        outer_product(m, n, a, a_row, b, b_column, c, accumulate)
+        outer_product(m, n, a, a_row, b, b_column, s, s_row, c)
         return
-    while p < k:
-        depth = min(PANEL_DEPTH, k - p)
-        j = 0
-        while j < n:
-            width = tile_width(n - j, c)
-            columns = min(width, n - j)
-            b_block = b + p * b_row + j * b_column
-            b_block_row = b_row
-            # Whole contiguous rows are used where they lie, unless many tiles will read them out of
-            # a matrix that is too large for the first-level cache.
-            if b_column != 1 or columns < width or (
-                    m > 4 * TILE_ROWS_WIDE and depth * b_row > IN_PLACE_SIZE):
-                pack_panel(depth, columns, width, b_block, b_row, b_column, panel)
-                b_block = panel
-                b_block_row = width
-            multiply_panel(
-                m, columns, depth, a + p * a_column, a_row, a_column,
-                b_block, b_block_row, width, c + j, n, accumulate or p > 0,
-                panel + PANEL_DEPTH * widest_tile(c),
-            )
-            j += width
-        p += PANEL_DEPTH
+    if threads > 1 and m * n * k >= SHARED_WORK:
+        # A few more parts than threads, for one that is held up; of whole tiles.
+        tiles = ceiling(n, widest_tile(c))
+        columns = ceiling(tiles, min(tiles, 4 * threads)) * widest_tile(c)
+        column_parts = ceiling(n, columns)
+        rows = ceiling(ceiling(m, ceiling(4 * threads, column_parts)), SHARED_ROWS) * SHARED_ROWS
+        row_parts = ceiling(m, rows)
+    product = Product(
+        m, n, k, a, a_row, a_column, b, b_row, b_column, False, s, s_row, c,
+        scratch, scratch_step, rows, columns, row_parts)
+    if real is float:
+        team_run(threads, column_parts * row_parts, multiply_part_f32, &product)
+    else:
+        team_run(threads, column_parts * row_parts, multiply_part_f64, &product)
+
+
+cdef inline void gemm_packed(
+    Py_ssize_t m,
+    Py_ssize_t n,
+    Py_ssize_t k,
+    const real* a,  # IN, m x k
+    Py_ssize_t a_row,
+    Py_ssize_t a_column,
+    const real* packed,  # IN, k x n as `pack` left it
+    const real* s,  # IN, m x n, or NULL
+    Py_ssize_t s_row,
+    real* c,  # OUT, m x n, contiguous rows, may be s
+    real* scratch,  # panel_size elements
+) noexcept nogil:
+    """C = S + A B, by one thread."""
+    cdef Product product = Product(
+        m, n, k, a, a_row, a_column, packed, 0, 0, True, s, s_row, c, scratch, 0, m, n, 1)
+    multiply_part(&product, 0, 0, c)

@@ -7,6 +7,7 @@ the order of the fields below, are in `cnet/optimizers.py`.
 from libc.math cimport pow, sqrt
 
 from cnet._core.scalar cimport real
+from cnet._core.team cimport team_run
 
 
 cdef extern from "root.h" nogil:
@@ -68,26 +69,62 @@ cdef inline void reciprocal_root(
         reciprocal_root_f64(n, v, scale, epsilon)
 
 
-cdef inline void clip(
+# One step of an optimizer over a network's parameters.
+cdef struct Step:
+    Py_ssize_t optimizer
+    const Settings* settings
+    double rate  # the learning rate, corrected for the number of the step
+    double root  # Adam's correction of the root of the squares
+    Py_ssize_t n  # parameters
+    void* parameters
+    void* moments  # as many times n as the optimizer keeps
+
+
+cdef inline Step prepare(
+    Py_ssize_t optimizer,
+    const Settings* settings,
+    Py_ssize_t number,  # from 1
+    Py_ssize_t n,
+    real* parameters,
+    real* moments,
+) noexcept nogil:
+    cdef Step step = Step(optimizer, settings, settings.learning_rate, 1, n, parameters, moments)
+    if optimizer == OPTIMIZER_ADAM or optimizer == OPTIMIZER_ADAMW:
+        step.rate = settings.learning_rate / (1 - pow(settings.first, <double>number))
+        step.root = 1 / sqrt(1 - pow(settings.second, <double>number))
+    elif optimizer == OPTIMIZER_ADAGRAD:
+        step.rate = settings.learning_rate / (1 + (number - 1) * settings.first)
+    return step
+
+
+cdef inline void clip_norm(
     const Settings* settings,
     Py_ssize_t n,
     real* gradient,  # INOUT
 ) noexcept nogil:
-    """g = clamp(g, -c, c), or g min(1, c / (|g| + 1e-6)), as torch.nn.utils.clip_grad_* do."""
+    """g = g min(1, c / (|g| + 1e-6)), as torch.nn.utils.clip_grad_norm_ does."""
     cdef Py_ssize_t i
-    cdef real bound = <real>settings.clip_value, shrink
+    cdef real shrink
     cdef double total = 0
-    if settings.clip_value > 0:
+    for i in range(n):
+        total += <double>gradient[i] * gradient[i]
+    shrink = <real>(settings.clip_norm / (sqrt(total) + 1e-6))
+    if shrink < 1:
         for i in range(n):
-            gradient[i] = bound if gradient[i] > bound else (
-                -bound if gradient[i] < -bound else gradient[i])
-    if settings.clip_norm > 0:
-        for i in range(n):
-            total += <double>gradient[i] * gradient[i]
-        shrink = <real>(settings.clip_norm / (sqrt(total) + 1e-6))
-        if shrink < 1:
-            for i in range(n):
-                gradient[i] *= shrink
+            gradient[i] *= shrink
+
+
+cdef inline void clip_value(
+    const Settings* settings,
+    Py_ssize_t n,
+    real* gradient,  # INOUT
+) noexcept nogil:
+    """g = clamp(g, -c, c), as torch.nn.utils.clip_grad_value_ does."""
+    cdef Py_ssize_t i
+    cdef real bound = <real>settings.clip_value
+    for i in range(n):
+        gradient[i] = bound if gradient[i] > bound else (
+            -bound if gradient[i] < -bound else gradient[i])
 
 
 cdef inline void sgd(
@@ -117,9 +154,9 @@ cdef inline void sgd(
 
 
 cdef inline void adam(
+    const Step* step,
     const Settings* settings,
     bint decoupled,
-    Py_ssize_t step,
     Py_ssize_t n,
     real* parameters,  # INOUT
     const real* gradient,  # IN
@@ -135,8 +172,7 @@ cdef inline void adam(
     cdef real beta_1 = <real>settings.first, beta_2 = <real>settings.second
     cdef real rest_1 = <real>(1 - settings.first), rest_2 = <real>(1 - settings.second)
     cdef real epsilon = <real>settings.third, g
-    cdef real rate = <real>(settings.learning_rate / (1 - pow(settings.first, <double>step)))
-    cdef real root = <real>(1 / sqrt(1 - pow(settings.second, <double>step)))
+    cdef real rate = <real>step.rate, root = <real>step.root
     cdef real decay = 0 if decoupled else <real>settings.weight_decay
     cdef real keep = 1
     if decoupled:
@@ -194,8 +230,8 @@ cdef inline void rmsprop(
 
 
 cdef inline void adagrad(
+    const Step* step,
     const Settings* settings,
-    Py_ssize_t step,
     Py_ssize_t n,
     real* parameters,  # INOUT
     const real* gradient,  # IN
@@ -205,7 +241,7 @@ cdef inline void adagrad(
     cdef Py_ssize_t i, start = 0, stop
     cdef real factor[BLOCK]
     cdef real decay = <real>settings.weight_decay, epsilon = <real>settings.second, g
-    cdef real rate = <real>(settings.learning_rate / (1 + (step - 1) * settings.first))
+    cdef real rate = <real>step.rate
     while start < n:
         stop = min(start + BLOCK, n)
         for i in range(start, stop):
@@ -246,25 +282,72 @@ cdef inline void rprop(
 
 
 cdef inline void update(
-    Py_ssize_t optimizer,
-    const Settings* settings,
-    Py_ssize_t step,  # from 1
+    const Step* step,
+    Py_ssize_t first,
     Py_ssize_t n,
-    real* parameters,  # INOUT
-    real* gradient,  # INOUT, clipped in place
-    real* moments,  # INOUT, as many times n as the optimizer keeps
+    real* gradient,  # INOUT, of the n parameters from the first on; clipped in place
 ) noexcept nogil:
-    """One step of the optimizer over all parameters."""
-    clip(settings, n, gradient)
+    """One step for some of the parameters; clip_norm, which wants to see all of them, comes before."""
+    cdef const Settings* settings = step.settings
+    cdef Py_ssize_t optimizer = step.optimizer
+    cdef real* parameters = <real*>step.parameters + first
+    cdef real* moments = NULL
+    cdef real* second = NULL
+    cdef real* third = NULL
+    if step.moments != NULL:
+        moments = <real*>step.moments + first
+        second = moments + step.n
+        third = second + step.n
+    if settings.clip_value > 0:
+        clip_value(settings, n, gradient)
     if optimizer == OPTIMIZER_SGD:
         sgd(settings, n, parameters, gradient, moments)
     elif optimizer == OPTIMIZER_ADAM:
-        adam(settings, False, step, n, parameters, gradient, moments, moments + n)
+        adam(step, settings, False, n, parameters, gradient, moments, second)
     elif optimizer == OPTIMIZER_ADAMW:
-        adam(settings, True, step, n, parameters, gradient, moments, moments + n)
+        adam(step, settings, True, n, parameters, gradient, moments, second)
     elif optimizer == OPTIMIZER_RMSPROP:
-        rmsprop(settings, n, parameters, gradient, moments, moments + n, moments + 2 * n)
+        rmsprop(settings, n, parameters, gradient, moments, second, third)
     elif optimizer == OPTIMIZER_ADAGRAD:
-        adagrad(settings, step, n, parameters, gradient, moments)
+        adagrad(step, settings, n, parameters, gradient, moments)
     elif optimizer == OPTIMIZER_RPROP:
-        rprop(settings, n, parameters, gradient, moments, moments + n)
+        rprop(settings, n, parameters, gradient, moments, second)
+
+
+# A whole gradient as the threads of a team see it, which take a piece of it each.
+cdef struct Pieces:
+    const Step* step
+    void* gradient
+
+
+cdef enum:
+    UPDATE_SIZE = 16384
+
+
+cdef inline void update_piece(const Pieces* pieces, Py_ssize_t piece, real* gradient) noexcept nogil:
+    cdef Py_ssize_t first = piece * UPDATE_SIZE
+    update(pieces.step, first, min(UPDATE_SIZE, pieces.step.n - first), gradient + first)
+
+
+cdef inline void update_piece_f32(void* pieces, Py_ssize_t piece, Py_ssize_t thread) noexcept nogil:
+    update_piece(<const Pieces*>pieces, piece, <float*>(<const Pieces*>pieces).gradient)
+
+
+cdef inline void update_piece_f64(void* pieces, Py_ssize_t piece, Py_ssize_t thread) noexcept nogil:
+    update_piece(<const Pieces*>pieces, piece, <double*>(<const Pieces*>pieces).gradient)
+
+
+cdef inline void update_all(
+    const Step* step,
+    real* gradient,  # INOUT, of all parameters; clipped in place
+    int threads,
+) noexcept nogil:
+    """One step for all parameters."""
+    cdef Pieces pieces = Pieces(step, gradient)
+    cdef Py_ssize_t n_pieces = (step.n + UPDATE_SIZE - 1) // UPDATE_SIZE
+    if step.settings.clip_norm > 0:
+        clip_norm(step.settings, step.n, gradient)
+    if real is float:
+        team_run(threads, n_pieces, update_piece_f32, &pieces)
+    else:
+        team_run(threads, n_pieces, update_piece_f64, &pieces)

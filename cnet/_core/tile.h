@@ -2,9 +2,9 @@
  *
  * A tile is a few rows by one or two vectors of C, held in registers while it runs over k:
  *
- *     C[i, j] (+)= sum over p of A[i, p] * B[p, j]
+ *     C[i, j] = S[i, j] + sum over p of A[i, p] * B[p, j]
  *
- * A is read through two strides, so A and its transpose cost the same. B is read in rows of whole
+ * S may be C itself, to add to it, or one row of biases, with a stride of 0, or a row of zeros. A is read through two strides, so A and its transpose cost the same. B is read in rows of whole
  * vectors, which must be contiguous: the panels of gemm.pxd see to that. The widest tile, two full
  * vectors, does most of the work; where fewer columns are left, one vector of full, half or quarter
  * width wastes less. GCC and Clang vector types let the compiler pick the instructions of its target.
@@ -13,6 +13,31 @@
 #define CNET_TILE_H
 
 #include <stddef.h>
+#include <string.h>
+
+/* memcpy without the call, which for the few bytes of a narrow row takes longer than the copying. */
+static inline __attribute__((always_inline)) void copy_few(void *to, const void *from, size_t bytes)
+{
+    char *t = to;
+    const char *f = from;
+    if (bytes >= 16) {
+        for (size_t done = 0; done < bytes - 16; done += 16)
+            memcpy(t + done, f + done, 16);
+        memcpy(t + bytes - 16, f + bytes - 16, 16); /* may overlap the last */
+    } else if (bytes >= 8) {
+        memcpy(t, f, 8);
+        memcpy(t + bytes - 8, f + bytes - 8, 8);
+    } else {
+        memcpy(t, f, 4);
+    }
+}
+
+/* Ask for memory that will be read soon. */
+static inline void prefetch(const void *from, size_t bytes)
+{
+    for (size_t done = 0; done < bytes; done += 64)
+        __builtin_prefetch((const char *)from + done);
+}
 
 #if defined(__AVX512F__)
 #define CNET_VECTOR_BYTES 64
@@ -31,10 +56,7 @@
 
 #define CNET_TILE_CASE(NAME, ROWS)                                                                \
     case ROWS:                                                                                    \
-        if (accumulate)                                                                           \
-            NAME##_of_rows(ROWS, depth, a, a_row, a_column, b, b_row, c, c_row, 1);               \
-        else                                                                                      \
-            NAME##_of_rows(ROWS, depth, a, a_row, a_column, b, b_row, c, c_row, 0);               \
+        NAME##_of_rows(ROWS, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row);            \
         return
 
 /* Vectors are aligned as their elements, for rows start anywhere; `rows` is a constant at each call, so
@@ -45,14 +67,12 @@
                                                                                                   \
     static inline __attribute__((always_inline)) void NAME##_of_rows(                             \
         const int rows, ptrdiff_t depth, const T *a, ptrdiff_t a_row, ptrdiff_t a_column,         \
-        const T *b, ptrdiff_t b_row, T *c, ptrdiff_t c_row, const int accumulate)                 \
+        const T *b, ptrdiff_t b_row, const T *s, ptrdiff_t s_row, T *c, ptrdiff_t c_row)          \
     {                                                                                             \
         NAME##_vector sum[TILE_ROWS_NARROW][VECTORS];                                             \
         for (int i = 0; i < rows; i++)                                                            \
             for (int v = 0; v < (VECTORS); v++)                                                   \
-                sum[i][v] = accumulate                                                            \
-                    ? *(const NAME##_vector *)(c + i * c_row + v * NAME##_lanes)                  \
-                    : (NAME##_vector){0};                                                         \
+                sum[i][v] = *(const NAME##_vector *)(s + i * s_row + v * NAME##_lanes);           \
         for (ptrdiff_t p = 0; p < depth; p++) {                                                   \
             NAME##_vector b_p[VECTORS];                                                           \
             for (int v = 0; v < (VECTORS); v++)                                                   \
@@ -71,8 +91,8 @@
     }                                                                                             \
                                                                                                   \
     static void NAME(ptrdiff_t rows, ptrdiff_t depth, const T *a, ptrdiff_t a_row,                \
-                     ptrdiff_t a_column, const T *b, ptrdiff_t b_row, T *c, ptrdiff_t c_row,      \
-                     int accumulate)                                                              \
+                     ptrdiff_t a_column, const T *b, ptrdiff_t b_row, const T *s,                 \
+                     ptrdiff_t s_row, T *c, ptrdiff_t c_row)                                      \
     {                                                                                             \
         switch (rows) {                                                                           \
             CNET_TILE_CASE(NAME, 1);                                                              \
@@ -107,20 +127,70 @@ CNET_DEFINE_TILE(tile_quarter_f64, double, CNET_QUARTER_BYTES, 1)
                                                                                                   \
     static inline void tile_##SUFFIX(ptrdiff_t width, ptrdiff_t rows, ptrdiff_t depth,            \
                                      const T *a, ptrdiff_t a_row, ptrdiff_t a_column,             \
-                                     const T *b, ptrdiff_t b_row, T *c, ptrdiff_t c_row,          \
-                                     int accumulate)                                              \
+                                     const T *b, ptrdiff_t b_row, const T *s, ptrdiff_t s_row,    \
+                                     T *c, ptrdiff_t c_row)                                       \
     {                                                                                             \
         if (width == tile_wide_##SUFFIX##_width)                                                  \
-            tile_wide_##SUFFIX(rows, depth, a, a_row, a_column, b, b_row, c, c_row, accumulate);  \
+            tile_wide_##SUFFIX(rows, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row);    \
         else if (width == tile_full_##SUFFIX##_width)                                             \
-            tile_full_##SUFFIX(rows, depth, a, a_row, a_column, b, b_row, c, c_row, accumulate);  \
+            tile_full_##SUFFIX(rows, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row);    \
         else if (width == tile_half_##SUFFIX##_width)                                             \
-            tile_half_##SUFFIX(rows, depth, a, a_row, a_column, b, b_row, c, c_row, accumulate);  \
+            tile_half_##SUFFIX(rows, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row);    \
         else                                                                                      \
-            tile_quarter_##SUFFIX(rows, depth, a, a_row, a_column, b, b_row, c, c_row, accumulate);\
+            tile_quarter_##SUFFIX(rows, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row); \
     }
 
 CNET_DEFINE_CHOICE(f32, float)
 CNET_DEFINE_CHOICE(f64, double)
+
+/* Columns of B that lie in contiguous pieces, B[p, j] at b[p + j * b_column], into a panel of rows of
+ * `width`: blocks of 4 x 4 through registers, what is left over one by one. */
+#if defined(__clang__) || __GNUC__ >= 12
+#define CNET_MIX(x, y, a, b, c, d) __builtin_shufflevector(x, y, a, b, c, d)
+#else
+#define CNET_MIX(x, y, a, b, c, d) __builtin_shuffle(x, y, (__typeof__((x) < (y))){a, b, c, d})
+#endif
+
+#define CNET_DEFINE_TRANSPOSE(SUFFIX, T)                                                          \
+    typedef T four_##SUFFIX __attribute__((vector_size(4 * sizeof(T))));                          \
+    typedef T four_in_memory_##SUFFIX                                                             \
+        __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));               \
+                                                                                                  \
+    static void pack_transposed_##SUFFIX(ptrdiff_t depth, ptrdiff_t columns, ptrdiff_t width,     \
+                                         const T *b, ptrdiff_t b_column, T *panel)                \
+    {                                                                                             \
+        const ptrdiff_t whole_columns = columns & ~(ptrdiff_t)3, whole_depth = depth & ~(ptrdiff_t)3;\
+        for (ptrdiff_t j = 0; j < whole_columns; j += 4) {                                        \
+            const T *from = b + j * b_column;                                                     \
+            for (ptrdiff_t p = 0; p < whole_depth; p += 4) {                                      \
+                four_##SUFFIX r0 = *(const four_in_memory_##SUFFIX *)(from + p);                  \
+                four_##SUFFIX r1 = *(const four_in_memory_##SUFFIX *)(from + p + b_column);       \
+                four_##SUFFIX r2 = *(const four_in_memory_##SUFFIX *)(from + p + 2 * b_column);   \
+                four_##SUFFIX r3 = *(const four_in_memory_##SUFFIX *)(from + p + 3 * b_column);   \
+                four_##SUFFIX low_01 = CNET_MIX(r0, r1, 0, 4, 1, 5);                              \
+                four_##SUFFIX low_23 = CNET_MIX(r2, r3, 0, 4, 1, 5);                              \
+                four_##SUFFIX high_01 = CNET_MIX(r0, r1, 2, 6, 3, 7);                             \
+                four_##SUFFIX high_23 = CNET_MIX(r2, r3, 2, 6, 3, 7);                             \
+                T *to = panel + p * width + j;                                                    \
+                *(four_in_memory_##SUFFIX *)to = CNET_MIX(low_01, low_23, 0, 1, 4, 5);            \
+                *(four_in_memory_##SUFFIX *)(to + width) = CNET_MIX(low_01, low_23, 2, 3, 6, 7);  \
+                *(four_in_memory_##SUFFIX *)(to + 2 * width) = CNET_MIX(high_01, high_23, 0, 1, 4, 5);\
+                *(four_in_memory_##SUFFIX *)(to + 3 * width) = CNET_MIX(high_01, high_23, 2, 3, 6, 7);\
+            }                                                                                     \
+        }                                                                                         \
+        for (ptrdiff_t p = 0; p < depth; p++) {                                                   \
+            for (ptrdiff_t j = p < whole_depth ? whole_columns : 0; j < columns; j++)             \
+                panel[p * width + j] = b[p + j * b_column];                                       \
+            for (ptrdiff_t j = columns; j < width; j++)                                           \
+                panel[p * width + j] = 0;                                                         \
+        }                                                                                         \
+    }
+
+CNET_DEFINE_TRANSPOSE(f32, float)
+CNET_DEFINE_TRANSPOSE(f64, double)
+
+/* A row of zeros for the widest tile to start from. */
+static const float tile_zeros_f32[2 * CNET_VECTOR_BYTES / sizeof(float)];
+static const double tile_zeros_f64[2 * CNET_VECTOR_BYTES / sizeof(double)];
 
 #endif

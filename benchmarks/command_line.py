@@ -197,7 +197,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         command_line.error(f"--core must be one of {', '.join(map(str, cores))}, got {core}")
     missing = [module for module in ("matplotlib", "tabulate") if find_spec(module) is None]
     if missing:
-        command_line.exit(1, f'{" and ".join(missing)} missing; run: pip install -e ".[bench]"\n')
+        what = ", ".join(missing)
+        command_line.exit(1, f'not installed: {what}; run: pip install -e ".[bench]"\n')
     run(arguments, workloads, core)
 
 

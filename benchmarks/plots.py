@@ -57,7 +57,8 @@ def bars(title: str, results: list[Result]) -> Figure:
     axes.axvline(1, color="black", linewidth=1)
     axes.set_yticks(ticks, [label_of(result) for result in results])
     axes.invert_yaxis()
-    axes.set_xlabel(f"times as long as {results[0].baseline}")
+    baselines = dict.fromkeys(result.baseline for result in results)
+    axes.set_xlabel(f"times as long as {', '.join(baselines)}")
     axes.set_title(title)
     legend(axes)
     return figure

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks.peers import PEERS
 
 # Asks the network for the outputs of the rows it was made for.
 Call: TypeAlias = Callable[[], Any]
@@ -104,12 +106,14 @@ CALLS: dict[str, Callable[[Any, NDArray[np.float32]], Call]] = {
 }
 
 
+def agree(calls: Mapping[str, Call], expected: NDArray[np.float32]) -> None:
+    """Raise an AssertionError with the title of a call that does not return what is expected."""
+    for title, call in calls.items():
+        np.testing.assert_allclose(call(), expected, rtol=0, atol=1e-4, err_msg=title)
+
+
 def checked_calls(net: Any, x: NDArray[np.float32], peers: tuple[str, ...]) -> dict[str, Call]:
     """Return the peers' calls by title, each of which has given cnet's outputs."""
-    from benchmarks.peers import PEERS
-
     found = {PEERS[peer].title: CALLS[peer](net, x) for peer in peers if peer in CALLS}
-    expected = net.predict(x)
-    for title, call in found.items():
-        np.testing.assert_allclose(call(), expected, rtol=0, atol=1e-4, err_msg=title)
+    agree(found, net.predict(x))
     return found

@@ -61,7 +61,7 @@ class Workload:
 
 
 WORKLOADS = {
-    "tiny": Workload(2_000, (4, 8, 3), 32),
+    "tiny": Workload(2_000, (4, 8, 3), 32, loss_epochs=20),
     "small": Workload(10_000, (20, 100, 2), 200),
     "deep": Workload(10_000, (20, 64, 64, 64, 2), 32),
     "mnist": Workload(60_000, (784, 128, 10), 128, loss_epochs=2),

@@ -65,7 +65,7 @@ WORKLOADS = {
     "small": Workload(10_000, (20, 100, 2), 200),
     "deep": Workload(10_000, (20, 64, 64, 64, 2), 32),
     "mnist": Workload(60_000, (784, 128, 10), 128, loss_epochs=2),
-    "wide": Workload(20_000, (784, 1024, 1024, 10), 256, loss_epochs=1),
+    "wide": Workload(20_000, (784, 1024, 1024, 10), 256, loss_epochs=2),
 }
 QUICK_ROWS = 4_000
 

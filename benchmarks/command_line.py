@@ -41,8 +41,8 @@ Time cnet beside other libraries, by turns on one and the same core, and write t
 """
 EXAMPLES = """\
 examples:
-  python -m benchmarks                      everything, about a quarter of an hour
-  python -m benchmarks --quick              everything on small data, about two minutes
+  python -m benchmarks                      everything, about ten minutes
+  python -m benchmarks --quick              everything on less data, about a minute
   python -m benchmarks mnist wide           two workloads
   python -m benchmarks train --peers torch  all workloads of training, against PyTorch alone
   python -m benchmarks --list               what there is

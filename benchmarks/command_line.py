@@ -71,7 +71,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=list(PEERS),
         default=list(PEERS),
-        help="whom to compare with; default: all that are installed",
+        metavar="PEER",
+        help=f"whom to compare with, of {', '.join(PEERS)}; default: all that are installed",
     )
     found.add_argument(
         "--repetitions",

@@ -1,1 +1,1 @@
-"""cnet beside its peers: the same data, batches and optimizer, on one core. See ``--help``."""
+"""cnet beside its peers, on the same data and on one core: see ``python -m benchmarks --help``."""

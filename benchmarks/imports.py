@@ -1,0 +1,40 @@
+"""How long ``import cnet`` takes, and how long ``import numpy``, which is a part of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from benchmarks.groups import Group
+from benchmarks.measure import Result, Settings, Task, by_turns
+
+IMPORTS = 5
+
+
+def import_task(module: str) -> Task:
+    """Return a task that imports in a fresh interpreter, which times itself."""
+    code = f"from time import perf_counter as t; s = t(); import {module}; print(t() - s)"
+
+    def task(count: int) -> float:
+        return sum(
+            float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(count)
+        )
+
+    return task
+
+
+def measure(name: str, settings: Settings) -> list[Result]:
+    """Time imports after one that has filled the system's cache of files."""
+    tasks = {"cnet": import_task("cnet"), "NumPy": import_task("numpy")}
+    for task in tasks.values():
+        task(1)
+    return [Result(name, {}, "ms", 1e3, by_turns(tasks, settings, count=IMPORTS))]
+
+
+GROUP = Group(
+    title="Import",
+    about="`import cnet`, which imports NumPy, and `import numpy`, each in a fresh interpreter.",
+    workloads={"import": "import cnet, import numpy"},
+    peers=(),
+    measure=measure,
+)

@@ -1,0 +1,69 @@
+"""Threads: training epochs of cnet on one core, on two, and so on up to all."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from benchmarks import training
+from benchmarks.groups import Group
+from benchmarks.machine import stay_on
+from benchmarks.measure import Result, Settings, Task, by_turns, timed
+
+WORKLOADS = {f"threads-{name}": name for name in ("tiny", "small", "mnist", "wide")}
+
+
+def numbers_of_threads(n_cores: int) -> list[int]:
+    """Return the powers of two below the number of cores, and that number."""
+    powers = [2**i for i in range(n_cores.bit_length())]
+    return sorted({n for n in powers if n < n_cores} | {n_cores})
+
+
+def task_on(n_threads: int, train: training.Trainer) -> Task:
+    """Return a task that trains with so many threads."""
+    import cnet
+
+    def work(epochs: int) -> None:
+        with cnet.num_threads(n_threads):
+            train(epochs)
+
+    return timed(work)
+
+
+def epochs(name: str, settings: Settings) -> dict[str, list[float]]:
+    """Time epochs of one network with each number of threads."""
+    train = training.trainers(training.workload_of(name, settings), ())["cnet"]
+    tasks = {
+        f"{n} thread{'s' if n > 1 else ''}": task_on(n, train)
+        for n in numbers_of_threads(len(settings.cores))
+    }
+    for task in tasks.values():
+        task(1)
+    return by_turns(tasks, settings)
+
+
+def measure(name: str, settings: Settings) -> list[Result]:
+    """Measure in a process of its own, which may use all cores from its start."""
+    workload = training.workload_of(WORKLOADS[name], settings)
+    with ProcessPoolExecutor(1, get_context("spawn"), stay_on, (settings.cores,)) as pool:
+        times = pool.submit(epochs, WORKLOADS[name], settings).result()
+    return [
+        Result(
+            name,
+            {"rows": workload.rows, "net": workload.net, "batch": workload.batch_size},
+            "ms per epoch",
+            1e3,
+            times,
+        )
+    ]
+
+
+GROUP = Group(
+    title="Threads",
+    about="The training epochs once more, by cnet with one thread and with more, on all cores.",
+    workloads={
+        name: f"{training.WORKLOADS[of]}, on several threads" for name, of in WORKLOADS.items()
+    },
+    peers=(),
+    measure=measure,
+)

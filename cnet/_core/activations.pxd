@@ -195,6 +195,11 @@ cdef inline void multiply_derivative(
         delta[i] = delta[i] * derivative(z[i], a[i])
 
 
+# Rows that softmax takes together.
+cdef enum:
+    ROWS = 64
+
+
 cdef inline void softmax(
     Py_ssize_t B,
     Py_ssize_t O,
@@ -202,28 +207,35 @@ cdef inline void softmax(
     real* a_BO,  # OUT, may be z_BO
 ) noexcept nogil:
     """a = exp(z - max z) / sum exp(z - max z), row by row."""
-    cdef Py_ssize_t i, j
-    cdef real largest, total
+    cdef Py_ssize_t first = 0, n, i, j
     cdef const real* z
     cdef real* a
-    for i in range(B):
-        z = z_BO + i * O
-        a = a_BO + i * O
-        largest = z[0]
+    cdef real of_row[ROWS]
+    while first < B:
+        # Column by column, each over many rows: rows are short and vectors long.
+        n = min(ROWS, B - first)
+        z = z_BO + first * O
+        a = a_BO + first * O
+        for i in range(n):
+            of_row[i] = z[i * O]
         for j in range(1, O):
-            largest = z[j] if z[j] > largest else largest
+            for i in range(n):
+                of_row[i] = z[i * O + j] if z[i * O + j] > of_row[i] else of_row[i]
         for j in range(O):
-            a[j] = z[j] - largest
-    # All rows at once, for rows are short and vectors long.
-    map_value[real](exp_value[real], B * O, a_BO, a_BO)
-    for i in range(B):
-        a = a_BO + i * O
-        total = 0
+            for i in range(n):
+                a[i * O + j] = z[i * O + j] - of_row[i]
+        map_value[real](exp_value[real], n * O, a, a)
+        for i in range(n):
+            of_row[i] = a[i * O]
+        for j in range(1, O):
+            for i in range(n):
+                of_row[i] += a[i * O + j]
+        for i in range(n):
+            of_row[i] = <real>1 / of_row[i]
         for j in range(O):
-            total += a[j]
-        total = <real>1 / total
-        for j in range(O):
-            a[j] = a[j] * total
+            for i in range(n):
+                a[i * O + j] = a[i * O + j] * of_row[i]
+        first += n
 
 
 cdef inline void chain_softmax(

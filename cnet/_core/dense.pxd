@@ -86,8 +86,10 @@ cdef inline void add_rows(
     cdef real sums[SUMS]
     if together > 1:
         # Narrow rows several at a time, for vectors are long.
+        together = min(together, B)
         for j in range(together * O):
-            sums[j] = 0
+            sums[j] = delta_BO[j]
+        i = together
         while i + together <= B:
             for j in range(together * O):
                 sums[j] += delta_BO[i * O + j]

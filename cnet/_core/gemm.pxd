@@ -51,7 +51,7 @@ cdef enum:
     # Elements up to which a whole matrix stays there.
     IN_PLACE_SIZE = 4096
     # Multiplications that are worth waking another thread for, some ten microseconds.
-    SHARED_WORK = 400000
+    SHARED_WORK = 2000000
     # Rows to prefetch ahead.
     PACKED_AHEAD = 8
     # Rows that are whole tiles of every height.
@@ -317,6 +317,7 @@ cdef inline void multiply_part(
     cdef const real* a = <const real*>product.a + i * product.a_row
     cdef const real* b
     cdef const real* s = <const real*>product.s
+    cdef const real* s_j
     cdef real* panel = <real*>product.scratch + thread * product.scratch_step
     cdef real* edge = panel + PANEL_DEPTH * widest_tile(c)
     c += i * n
@@ -328,6 +329,9 @@ cdef inline void multiply_part(
         while j < last:
             width = tile_width(n - j, c)
             columns = min(width, n - j)
+            s_j = s
+            if s != NULL:
+                s_j = s + j
             b = <const real*>product.b + p * product.b_row + j * product.b_column
             b_row = product.b_row
             if product.packed:
@@ -342,7 +346,7 @@ cdef inline void multiply_part(
                 b_row = width
             multiply_panel(
                 m, columns, depth, a + p * product.a_column, product.a_row, product.a_column,
-                b, b_row, width, NULL if s == NULL else s + j, s_row, c + j, n, edge)
+                b, b_row, width, s_j, s_row, c + j, n, edge)
             j += width
         s = c
         s_row = n

@@ -30,9 +30,11 @@ typedef void (*team_task)(void *context, ptrdiff_t part, ptrdiff_t thread);
 #define TEAM_PAUSE() atomic_signal_fence(memory_order_seq_cst)
 #endif
 
-/* Looks at the ticket before a worker goes to sleep, some 50 microseconds; and before a caller whose
- * worker has been held up lets other processes have the core. */
-#define TEAM_LOOKS 2000
+/* Looks at the ticket before a worker goes to sleep, some 200 microseconds: a step of training, whose parts
+ * that are not worth sharing it waits out, for to be woken takes as long. */
+#define TEAM_LOOKS_OF_WORKER 8000
+/* Looks at a worker that has been held up before its caller lets other processes have the core. */
+#define TEAM_LOOKS_OF_CALLER 2000
 
 /* What is to be done, in one word that a part is claimed from by adding 1: from the lowest bits, the next
  * part, the number of parts, and how many threads may take some. */
@@ -72,7 +74,7 @@ static void team_sleep(ptrdiff_t thread)
 {
     pthread_mutex_lock(&team.mutex);
     atomic_fetch_add(&team.sleepers, 1);
-    while (!team_has_part(atomic_load(&team.ticket), thread))
+    if (!team_has_part(atomic_load(&team.ticket), thread))
         pthread_cond_wait(&team.wake, &team.mutex);
     atomic_fetch_sub(&team.sleepers, 1);
     pthread_mutex_unlock(&team.mutex);
@@ -87,11 +89,11 @@ static void *team_work(void *number)
             team.task(team.context, part, thread);
             atomic_fetch_add(&team.done, 1);
             looks = 0;
-        } else if (++looks < TEAM_LOOKS) {
+        } else if (++looks < TEAM_LOOKS_OF_WORKER) {
             TEAM_PAUSE();
         } else {
             team_sleep(thread);
-            looks = 0;
+                    looks = 0;
         }
     }
     return NULL;
@@ -164,7 +166,7 @@ static void team_run(int size, ptrdiff_t parts, team_task task, void *context)
         own++;
     }
     for (int looks = 0; atomic_load(&team.done) + own < parts; looks++) {
-        if (looks < TEAM_LOOKS)
+        if (looks < TEAM_LOOKS_OF_CALLER)
             TEAM_PAUSE();
         else
             sched_yield();

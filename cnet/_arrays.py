@@ -39,9 +39,12 @@ class Data(NamedTuple):
 
 
 def aligned_empty(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return an uninitialised array of `size` elements that starts at a multiple of 64 bytes."""
+    """Return an uninitialised array of `size` elements that starts at a multiple of 64 bytes.
+
+    Behind it there is room for two vectors, which the engine may read.
+    """
     n_bytes = size * dtype.itemsize
-    raw = np.empty(n_bytes + _ALIGNMENT, np.uint8)
+    raw = np.empty(n_bytes + 3 * _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + n_bytes].view(dtype)
 

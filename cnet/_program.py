@@ -116,6 +116,12 @@ class Program:
         )
         return outputs
 
+    def predictor(self, capacity: int) -> engine.Predictor:
+        """Return a predictor over these parameters, which takes `capacity` rows at a time."""
+        threads = get_num_threads()
+        workspace = self.workspace(capacity, threads)
+        return engine.Predictor(self.rows, self.parameters, workspace, capacity, threads)
+
     def only(self, layer: int) -> Program:
         """Return the program of one of the layers, over the same parameters."""
         part = copy.copy(self)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cnet._arrays import Data, aligned_empty
 from cnet._core import engine
 from cnet._program import NO_ROWS, Program
-from cnet.losses import Loss, LossFunction, SquaredError, call_loss
+from cnet.losses import CrossEntropy, Loss, LossFunction, SquaredError, call_loss
 from cnet.optimizers import OptimizerState
 from cnet.threads import get_num_threads
 
@@ -303,6 +303,38 @@ class Run:
                 np.copyto(parameters, self.finished)
         totals[0] = total
         return int(complete)
+
+
+def learner(
+    program: Program, loss: Loss, state: OptimizerState, learning_rate: float
+) -> engine.Learner:
+    """Return what takes steps of the optimizer, each by one row.
+
+    Raises
+    ------
+    MemoryError
+        Where there is no room for its arrays.
+    """
+    n_parameters = len(program.parameters)
+    # The norm of a gradient wants all of it.
+    n_gradient = n_parameters if state.optimizer.clip_norm is not None else 0
+    return engine.Learner(
+        program.rows,
+        program.parameters,
+        aligned_empty(program.n_inputs + program.n_outputs, program.dtype),
+        loss.code,
+        loss.setting,
+        isinstance(loss, CrossEntropy) and program.n_outputs > 1,
+        loss.low,
+        loss.high,
+        state.optimizer.code,
+        state.optimizer.settings(learning_rate),
+        state.steps,
+        state.moments,
+        aligned_empty(n_gradient, program.dtype),
+        aligned_empty(n_parameters, program.dtype),
+        program.workspace(1, 1),
+    )
 
 
 def train(

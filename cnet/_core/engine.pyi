@@ -88,3 +88,41 @@ def train(
     totals: NDArray[np.float64],
     threads: int,
 ) -> int: ...
+
+class Predictor:
+    @property
+    def parameters(self) -> NDArray[Any]: ...
+    def __init__(
+        self,
+        program: NDArray[np.intp],
+        parameters: NDArray[Any],
+        workspace: NDArray[Any],
+        capacity: int,
+        threads: int,
+    ) -> None: ...
+    def __call__(self, x: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    def row(self, x: Any) -> NDArray[Any] | None: ...
+
+class Learner:
+    def __init__(
+        self,
+        program: NDArray[np.intp],
+        parameters: NDArray[Any],
+        row: NDArray[Any],
+        loss: int,
+        setting: float,
+        by_labels: bool,
+        low: float,
+        high: float,
+        optimizer: int,
+        settings: NDArray[np.float64],
+        steps: NDArray[np.intp],
+        moments: NDArray[Any],
+        gradient: NDArray[Any],
+        before: NDArray[Any],
+        workspace: NDArray[Any],
+    ) -> None: ...
+    def __call__(self, x: Any, y: Any) -> float | None: ...
+    def learn_from(
+        self, x: NDArray[Any], targets: NDArray[Any], labels: NDArray[np.intp]
+    ) -> float: ...

@@ -6,9 +6,10 @@ here, and the GIL is given back for all but a look at pending signals every 50 m
 not apply is given empty.
 """
 
+cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.math cimport isfinite
+from libc.math cimport NAN, isfinite
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
@@ -16,14 +17,16 @@ from numpy cimport intp_t
 from numpy.random cimport bitgen_t
 
 from cnet._core.activations cimport activation_codes, chain, needs_preactivation
-from cnet._core.dense cimport (
-    Gradient, dense_backward, dense_forward, dense_gradient, scratch_size, shared_size)
-from cnet._core.gemm cimport ceiling, copy_few, prefetch
-from cnet._core.losses cimport loss_and_delta, loss_codes
+from cnet._core.losses cimport loss_codes
 from cnet._core.optimizers cimport (
     SETTINGS_LENGTH, Settings, Step, optimizer_codes, prepare, update_all)
+from cnet._core.passes cimport (
+    Layer, Network, Objective, backward_block, delta_of, forward_block, gathered_of, lay_out,
+    loss_of_block, objective_of, scratch_of, work_of)
 from cnet._core.scalar cimport real
-from cnet._core.team cimport TEAM_MOST_THREADS, team_enter, team_leave, team_run
+from cnet._core.team cimport TEAM_MOST_THREADS, team_enter, team_leave
+
+cnp.import_array()
 
 ACTIVATIONS = activation_codes()
 LOSSES = loss_codes()
@@ -31,81 +34,12 @@ OPTIMIZERS = optimizer_codes()
 OPTIMIZER_SETTINGS = SETTINGS_LENGTH
 MOST_THREADS = TEAM_MOST_THREADS
 
-# What a layer is to the engine: a row of the program, read as this struct.
-cdef struct Layer:
-    intp_t n_inputs
-    intp_t n_neurons
-    intp_t activation
-    intp_t weights  # offset into the parameters
-    intp_t biases  # offset into the parameters, or -1
-    intp_t outputs  # offset into the workspace, in elements per row
-    intp_t preactivations  # likewise; equal to outputs where z is not kept
-
 PROGRAM_COLUMNS = sizeof(Layer) // sizeof(intp_t)
 
 
 def keeps_preactivation(Py_ssize_t activation):
     """Whether a layer with this activation code keeps z beside its output for the backward pass."""
     return needs_preactivation(activation)
-
-
-# A network laid over the caller's arrays, for one block of rows at a time.
-cdef struct Network:
-    const Layer* layers
-    Py_ssize_t n_layers
-    Py_ssize_t capacity  # rows of a block
-    Py_ssize_t outputs  # elements per row of all layers' outputs and pre-activations
-    Py_ssize_t widest  # the most neurons of a layer
-    Py_ssize_t shared  # elements of scratch that the threads share
-    Py_ssize_t scratch  # elements for each thread
-    int threads
-
-
-cdef Network lay_out(
-    const intp_t[:, ::1] program, Py_ssize_t capacity, int threads, const real* like
-) noexcept nogil:
-    cdef Network network
-    cdef Py_ssize_t i
-    network.layers = <const Layer*>&program[0, 0]
-    network.n_layers = program.shape[0]
-    network.capacity = capacity
-    network.outputs = 0
-    network.widest = 0
-    network.shared = 0
-    network.scratch = 0
-    network.threads = threads
-    for i in range(network.n_layers):
-        network.outputs += network.layers[i].n_neurons
-        if network.layers[i].preactivations != network.layers[i].outputs:
-            network.outputs += network.layers[i].n_neurons
-        network.widest = max(network.widest, network.layers[i].n_neurons)
-        network.shared = max(
-            network.shared,
-            shared_size(capacity, network.layers[i].n_inputs, network.layers[i].n_neurons, like))
-        network.scratch = max(
-            network.scratch,
-            scratch_size(network.layers[i].n_inputs, network.layers[i].n_neurons, like))
-    return network
-
-
-# The workspace, in this order: outputs, gathered rows of x, two deltas, scratch that the threads share,
-# scratch for each of them.
-
-cdef inline real* gathered_of(Network* network, real* workspace) noexcept nogil:
-    return workspace + network.capacity * network.outputs
-
-
-cdef inline real* delta_of(Network* network, real* workspace, bint second) noexcept nogil:
-    return (gathered_of(network, workspace) + network.capacity * network.layers[0].n_inputs
-            + (network.capacity * network.widest if second else 0))
-
-
-cdef inline real* shared_of(Network* network, real* workspace) noexcept nogil:
-    return delta_of(network, workspace, True) + network.capacity * network.widest
-
-
-cdef inline real* scratch_of(Network* network, real* workspace) noexcept nogil:
-    return shared_of(network, workspace) + network.shared
 
 
 def workspace_size(const intp_t[:, ::1] program, Py_ssize_t capacity, int threads):
@@ -133,202 +67,6 @@ cdef int look_for_signals(Watch* watch, double work) except -1 nogil:
             with gil:
                 PyErr_CheckSignals()
     return 0
-
-
-cdef inline double work_of(Network* network, Py_ssize_t rows) noexcept nogil:
-    """About how many multiplications a forward and backward pass takes, plus a call's overhead."""
-    cdef Py_ssize_t i
-    cdef double work = 0
-    for i in range(network.n_layers):
-        # An activation takes as long as some fifty.
-        work += (3.0 * network.layers[i].n_inputs + 50) * network.layers[i].n_neurons
-    return rows * work + 100
-
-
-cdef const real* forward_block(
-    Network* network,
-    const real* parameters,  # IN
-    Py_ssize_t start,
-    Py_ssize_t B,
-    const real* x_BI,  # IN
-    real* workspace,  # OUT: outputs, from row `start` on
-) noexcept nogil:
-    """Every layer's output for one block of rows; returns the last."""
-    cdef Py_ssize_t i
-    cdef const Layer* layer
-    cdef const real* h = x_BI
-    cdef real* a
-    for i in range(network.n_layers):
-        layer = &network.layers[i]
-        a = workspace + network.capacity * layer.outputs + start * layer.n_neurons
-        dense_forward[real](
-            layer.activation, B, layer.n_inputs, layer.n_neurons,
-            h,
-            parameters + layer.weights,
-            parameters + layer.biases if layer.biases >= 0 else NULL,
-            workspace + network.capacity * layer.preactivations + start * layer.n_neurons,
-            a,
-            scratch_of(network, workspace),
-            network.scratch,
-            network.threads,
-        )
-        h = a
-    return h
-
-
-cdef void backward_block(
-    Network* network,
-    const real* parameters,  # IN, or INOUT through `step`
-    Py_ssize_t start,
-    Py_ssize_t B,
-    const real* x_BI,  # IN
-    real* workspace,  # IN: outputs of forward_block, dL/dz of the last layer in the first delta
-    real* gradient,  # INOUT, or NULL
-    bint accumulate,
-    const Step* step,  # update with this block's gradient, layer by layer, or NULL
-    real* dx_BI,  # OUT, or NULL
-) noexcept nogil:
-    """Put one block's gradient into `gradient`, add it, or learn from it; and dL/dx into `dx_BI`."""
-    cdef Py_ssize_t i
-    cdef const Layer* layer
-    cdef const Layer* below
-    cdef const real* h
-    cdef real* scratch = scratch_of(network, workspace)
-    cdef real* delta = delta_of(network, workspace, False)
-    cdef real* delta_below = delta_of(network, workspace, True)
-    cdef Gradient layer_gradient
-    for i in range(network.n_layers - 1, -1, -1):
-        layer = &network.layers[i]
-        h = x_BI
-        below = NULL
-        if i > 0:
-            below = &network.layers[i - 1]
-            h = workspace + network.capacity * below.outputs + start * below.n_neurons
-        # First what goes down through the weights, since an update changes them.
-        if below != NULL:
-            dense_backward[real](
-                B, layer.n_inputs, layer.n_neurons, delta, parameters + layer.weights,
-                delta_below, scratch, network.scratch, network.threads)
-            chain[real](
-                below.activation, B, below.n_neurons,
-                workspace + network.capacity * below.preactivations + start * below.n_neurons,
-                h, delta_below)
-        elif dx_BI != NULL:
-            dense_backward[real](
-                B, layer.n_inputs, layer.n_neurons, delta, parameters + layer.weights,
-                dx_BI, scratch, network.scratch, network.threads)
-        if gradient != NULL or step != NULL:
-            layer_gradient = Gradient(
-                B, layer.n_inputs, layer.n_neurons, h, delta, layer.biases >= 0, accumulate,
-                gradient, layer.weights, step, shared_of(network, workspace), scratch, network.scratch)
-            dense_gradient[real](&layer_gradient, delta, network.threads)
-        delta, delta_below = delta_below, delta
-
-
-# What is learnt from: rows of x with targets or labels, and the loss between.
-cdef struct Objective:
-    const void* x
-    const void* targets  # or NULL
-    const intp_t* labels  # or NULL
-    const void* sample_weight  # or NULL
-    Py_ssize_t loss
-    double setting
-
-
-cdef Objective objective_of(
-    const real[:, ::1] x,
-    const real[:, ::1] targets,
-    const intp_t[::1] labels,
-    const real[::1] sample_weight,
-    Py_ssize_t loss,
-    double setting,
-) noexcept nogil:
-    cdef Objective objective
-    objective.x = &x[0, 0]
-    objective.targets = &targets[0, 0] if targets.shape[0] > 0 else NULL
-    objective.labels = &labels[0] if labels.shape[0] > 0 else NULL
-    objective.sample_weight = &sample_weight[0] if sample_weight.shape[0] > 0 else NULL
-    objective.loss = loss
-    objective.setting = setting
-    return objective
-
-
-# Rows that are brought together as the threads of a team see them.
-cdef struct Gather:
-    Py_ssize_t n_rows
-    Py_ssize_t row_bytes
-    const char* x
-    const intp_t* rows
-    char* gathered
-
-
-cdef enum:
-    GATHER_ROWS = 16
-    # Elements that are worth waking another thread for.
-    GATHER_SHARED = 20000
-
-
-cdef void gather_part(void* context, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
-    cdef const Gather* gather = <const Gather*>context
-    cdef Py_ssize_t i, n_bytes = gather.row_bytes
-    for i in range(part * GATHER_ROWS, min((part + 1) * GATHER_ROWS, gather.n_rows)):
-        if i + 1 < gather.n_rows:
-            prefetch(gather.x + gather.rows[i + 1] * n_bytes, n_bytes)
-        if n_bytes < 256:
-            copy_few(gather.gathered + i * n_bytes, gather.x + gather.rows[i] * n_bytes, n_bytes)
-        else:
-            memcpy(gather.gathered + i * n_bytes, gather.x + gather.rows[i] * n_bytes, n_bytes)
-
-
-cdef void gather(
-    Py_ssize_t B,
-    Py_ssize_t I,
-    const real* x,  # IN
-    const intp_t* rows,  # IN
-    real* gathered_BI,  # OUT
-    int threads,
-) noexcept nogil:
-    """gathered = x[rows]."""
-    cdef Gather task = Gather(
-        B, I * sizeof(real), <const char*>x, rows, <char*>gathered_BI)
-    if B * I < GATHER_SHARED:
-        threads = 1
-    team_run(threads, ceiling(B, GATHER_ROWS), gather_part, &task)
-
-
-cdef double loss_of_block(
-    Network* network,
-    Objective* objective,
-    const real* parameters,  # IN
-    Py_ssize_t first,
-    Py_ssize_t B,
-    const intp_t* rows,  # IN: the block's rows in x, or NULL: from `first` on
-    double scale,
-    real* workspace,  # OUT: gathered rows, outputs, dL/dz of the last layer in the first delta
-    const real** x_BI,  # OUT: the block's inputs
-) noexcept nogil:
-    """Forward pass and loss of one block; returns the total of the weighted losses of its rows."""
-    cdef const Layer* last = &network.layers[network.n_layers - 1]
-    cdef Py_ssize_t I = network.layers[0].n_inputs, O = last.n_neurons
-    cdef const real* x = <const real*>objective.x
-    cdef const real* targets = <const real*>objective.targets
-    cdef const real* sample_weight = <const real*>objective.sample_weight
-    cdef const intp_t* labels = objective.labels
-    cdef const real* a_BO
-    if rows != NULL:
-        x_BI[0] = gathered_of(network, workspace)
-        gather[real](B, I, x, rows, gathered_of(network, workspace), network.threads)
-    else:
-        x_BI[0] = x + first * I
-        targets = targets + first * O if targets != NULL else NULL
-        labels = labels + first if labels != NULL else NULL
-        sample_weight = sample_weight + first if sample_weight != NULL else NULL
-    a_BO = forward_block(network, parameters, 0, B, x_BI[0], workspace)
-    return loss_and_delta[real](
-        objective.loss, <real>objective.setting, last.activation, B, O,
-        workspace + network.capacity * last.preactivations, a_BO,
-        targets, labels, rows, sample_weight,
-        <real>scale, delta_of(network, workspace, False))
 
 
 def forward(
@@ -633,3 +371,351 @@ def train(
         if not complete and totals.shape[0] > 0:
             memcpy(&parameters[0], &finished[0], n_parameters * sizeof(real))
     return epoch
+
+
+# One row at a time, for callers that wait for each: arrays of its own, checked once, and no allocation.
+# The GIL is kept unless there is much to do, which also keeps Python's threads apart.
+
+cdef enum:
+    # Multiplications that take some ten microseconds.
+    LONG_WORK = 1000000
+
+
+cdef bint read_row(values, Py_ssize_t n, real* row):
+    """Copy an array of n floats, or a number where n is 1; False where it is another thing or not finite."""
+    cdef Py_ssize_t i, stride
+    cdef const char* data
+    if n == 1 and isinstance(values, float):
+        row[0] = <real><double>values
+        return finite(row, 1)
+    if (type(values) is not cnp.ndarray or cnp.PyArray_NDIM(values) != 1
+            or cnp.PyArray_DIM(values, 0) != n or not cnp.PyArray_ISBEHAVED_RO(values)):
+        return False
+    stride = cnp.PyArray_STRIDE(values, 0)
+    data = cnp.PyArray_BYTES(values)
+    if cnp.PyArray_TYPE(values) == cnp.NPY_FLOAT32:
+        for i in range(n):
+            row[i] = (<const float*>(data + i * stride))[0]
+    elif cnp.PyArray_TYPE(values) == cnp.NPY_FLOAT64:
+        for i in range(n):
+            row[i] = <real>(<const double*>(data + i * stride))[0]
+    else:
+        return False
+    return finite(row, n)
+
+
+cdef void predict_rows(
+    Network* network,
+    const real* parameters,  # IN
+    Py_ssize_t n,
+    const real* x,  # IN
+    real* workspace,  # scratch
+    real* outputs,  # OUT
+) noexcept nogil:
+    cdef Py_ssize_t first = 0, B
+    cdef Py_ssize_t I = network.layers[0].n_inputs
+    cdef Py_ssize_t O = network.layers[network.n_layers - 1].n_neurons
+    cdef const real* a_BO
+    while first < n:
+        B = min(network.capacity, n - first)
+        a_BO = forward_block(network, parameters, 0, B, x + first * I, workspace)
+        memcpy(outputs + first * O, a_BO, B * O * sizeof(real))
+        first += B
+
+
+cdef class Predictor:
+    """The outputs of a fixed network, with no allocation and hardly a check.
+
+    Made by `NeuralNetwork.predictor`, and called with an array. NaN comes out where NaN goes in.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_inputs,) or (n, n_inputs)
+        C-contiguous and of the network's dtype.
+    out : ndarray of shape (n_outputs,) or (n, n_outputs), optional
+        Where to put the outputs; likewise contiguous. By default a new array.
+
+    Returns
+    -------
+    ndarray
+        `out`, or the new array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `x` or `out` is not such an array.
+    RuntimeError
+        Where another thread is using this predictor; each wants its own.
+    """
+
+    cdef const intp_t[:, ::1] program
+    cdef readonly object parameters
+    cdef object workspace
+    cdef Network network
+    cdef void* values
+    cdef void* memory
+    cdef Py_ssize_t n_inputs
+    cdef Py_ssize_t n_outputs
+    cdef double work
+    cdef int dtype
+    cdef bint busy
+
+    def __init__(
+        self, const intp_t[:, ::1] program, parameters, workspace, Py_ssize_t capacity, int threads
+    ):
+        self.program = program
+        self.parameters = parameters
+        self.workspace = workspace
+        self.values = cnp.PyArray_DATA(parameters)
+        self.memory = cnp.PyArray_DATA(workspace)
+        self.dtype = cnp.PyArray_TYPE(parameters)
+        if self.dtype == cnp.NPY_FLOAT32:
+            self.network = lay_out(program, capacity, threads, <float*>self.values)
+        else:
+            self.network = lay_out(program, capacity, threads, <double*>self.values)
+        self.n_inputs = self.network.layers[0].n_inputs
+        self.n_outputs = self.network.layers[self.network.n_layers - 1].n_neurons
+        self.work = work_of(&self.network, 1)
+
+    cdef bint is_ours(self, array, Py_ssize_t width):
+        """Whether it is an array to be read as it lies."""
+        cdef int n_dimensions
+        if type(array) is not cnp.ndarray:
+            return False
+        n_dimensions = cnp.PyArray_NDIM(array)
+        return (
+            cnp.PyArray_TYPE(array) == self.dtype and cnp.PyArray_ISCARRAY_RO(array)
+            and (n_dimensions == 1 or n_dimensions == 2)
+            and cnp.PyArray_DIM(array, n_dimensions - 1) == width)
+
+    cdef void run(self, Py_ssize_t n, const void* x, void* outputs) noexcept nogil:
+        if self.dtype == cnp.NPY_FLOAT32:
+            predict_rows[float](
+                &self.network, <const float*>self.values, n, <const float*>x, <float*>self.memory,
+                <float*>outputs)
+        else:
+            predict_rows[double](
+                &self.network, <const double*>self.values, n, <const double*>x, <double*>self.memory,
+                <double*>outputs)
+
+    def __call__(self, x, out=None):
+        cdef Py_ssize_t n = 1
+        cdef cnp.npy_intp[2] shape
+        cdef const void* x_data
+        cdef void* out_data
+        if not self.is_ours(x, self.n_inputs):
+            raise self.complaint("x", x, self.n_inputs)
+        if cnp.PyArray_NDIM(x) == 2:
+            n = cnp.PyArray_DIM(x, 0)
+        if out is None:
+            shape[0] = n
+            shape[cnp.PyArray_NDIM(x) - 1] = self.n_outputs
+            out = cnp.PyArray_SimpleNew(cnp.PyArray_NDIM(x), shape, self.dtype)
+        elif (not self.is_ours(out, self.n_outputs) or not cnp.PyArray_ISWRITEABLE(out)
+                or cnp.PyArray_SIZE(out) != n * self.n_outputs
+                or cnp.PyArray_NDIM(out) != cnp.PyArray_NDIM(x)):
+            raise self.complaint("out", out, self.n_outputs)
+        x_data = cnp.PyArray_DATA(x)
+        out_data = cnp.PyArray_DATA(out)
+        if self.busy:
+            raise RuntimeError(
+                "the predictor is being used by another thread: make one for each, net.predictor()")
+        if n * self.work < LONG_WORK:
+            self.run(n, x_data, out_data)
+            return out
+        self.busy = True
+        team_enter()
+        with nogil:
+            self.run(n, x_data, out_data)
+        team_leave()
+        self.busy = False
+        return out
+
+    cdef complaint(self, name, array, width):
+        wanted = (
+            f"{name} must be a C-contiguous {'writable ' if name == 'out' else ''}array of dtype "
+            f"{self.parameters.dtype} and shape ({width},) or (n, {width})"
+            f"{', for as many rows as x' if name == 'out' else ''}")
+        if type(array) is not cnp.ndarray:
+            return TypeError(f"{wanted}, got {type(array).__name__}")
+        contiguous = "" if cnp.PyArray_IS_C_CONTIGUOUS(array) else ", not contiguous"
+        return ValueError(f"{wanted}, got dtype {array.dtype} and shape {array.shape}{contiguous}")
+
+    def row(self, x):
+        """Outputs for one row of floats; None where it is no array of them, or much work."""
+        cdef cnp.npy_intp n_outputs = self.n_outputs
+        cdef void* row
+        if self.busy or self.work >= LONG_WORK:
+            return None
+        if self.dtype == cnp.NPY_FLOAT32:
+            row = gathered_of(&self.network, <float*>self.memory)
+            if not read_row(x, self.n_inputs, <float*>row):
+                return None
+        else:
+            row = gathered_of(&self.network, <double*>self.memory)
+            if not read_row(x, self.n_inputs, <double*>row):
+                return None
+        out = cnp.PyArray_SimpleNew(1, &n_outputs, self.dtype)
+        self.run(1, row, cnp.PyArray_DATA(out))
+        return out
+
+
+cdef double learn_row(
+    Network* network,
+    Objective* objective,
+    Py_ssize_t optimizer,
+    const Settings* settings,  # IN
+    intp_t* steps,  # INOUT
+    Py_ssize_t n_parameters,
+    real* parameters,  # INOUT
+    real* gradient,  # scratch, or NULL as in train_epoch
+    Py_ssize_t n_moments,
+    real* moments,  # INOUT
+    real* before,  # scratch
+    real* workspace,  # scratch
+) except? -1 nogil:
+    """Loss of the row before the step; NaN, and the parameters as they were, where it would not be finite."""
+    cdef Watch watch = Watch(0, 0)
+    cdef double total
+    memcpy(before, parameters, n_parameters * sizeof(real))
+    total = train_epoch[real](
+        network, objective, 1, NULL, 1, True, optimizer, settings, steps, n_parameters, parameters,
+        gradient, moments, workspace, &watch)
+    if isfinite(total) and finite(parameters, n_parameters) and finite(moments, n_moments):
+        return total
+    memcpy(parameters, before, n_parameters * sizeof(real))
+    return NAN
+
+
+cdef class Learner:
+    """Steps of an optimizer, each by one row, over arrays that the caller has checked."""
+
+    cdef const intp_t[:, ::1] program
+    cdef tuple arrays
+    cdef Network network
+    cdef Objective objective
+    cdef Py_ssize_t optimizer
+    cdef const double[::1] settings
+    cdef intp_t[::1] steps
+    cdef Py_ssize_t n_parameters
+    cdef Py_ssize_t n_moments
+    cdef void* parameters
+    cdef void* gradient
+    cdef void* moments
+    cdef void* before
+    cdef void* workspace
+    cdef void* targets
+    cdef void* x
+    cdef intp_t label
+    cdef bint by_labels
+    cdef double low
+    cdef double high
+    cdef Py_ssize_t n_outputs
+    cdef int dtype
+
+    def __init__(
+        self,
+        const intp_t[:, ::1] program,
+        parameters,  # INOUT
+        row,  # scratch, of the inputs and then the outputs
+        Py_ssize_t loss,
+        double setting,
+        bint by_labels,  # also an integer is a target
+        double low,  # the range of targets
+        double high,
+        Py_ssize_t optimizer,
+        const double[::1] settings,  # IN
+        intp_t[::1] steps,  # INOUT
+        moments,  # INOUT
+        gradient,  # scratch, or empty
+        before,  # scratch, as long as parameters
+        workspace,  # scratch
+    ):
+        cdef float* single = NULL
+        cdef double* twofold = NULL
+        self.program = program
+        self.arrays = (parameters, row, moments, gradient, before, workspace)
+        self.dtype = cnp.PyArray_TYPE(parameters)
+        if self.dtype == cnp.NPY_FLOAT32:
+            self.network = lay_out(program, 1, 1, single)
+        else:
+            self.network = lay_out(program, 1, 1, twofold)
+        self.n_outputs = self.network.layers[self.network.n_layers - 1].n_neurons
+        self.x = cnp.PyArray_DATA(row)
+        self.targets = (
+            <char*>self.x + self.network.layers[0].n_inputs * cnp.PyArray_ITEMSIZE(row))
+        self.objective = Objective(self.x, NULL, NULL, NULL, loss, setting)
+        self.by_labels = by_labels
+        self.low = low
+        self.high = high
+        self.optimizer = optimizer
+        self.settings = settings
+        self.steps = steps
+        self.n_parameters = cnp.PyArray_SIZE(parameters)
+        self.n_moments = cnp.PyArray_SIZE(moments)
+        self.parameters = cnp.PyArray_DATA(parameters)
+        self.moments = cnp.PyArray_DATA(moments) if self.n_moments > 0 else NULL
+        self.gradient = cnp.PyArray_DATA(gradient) if cnp.PyArray_SIZE(gradient) > 0 else NULL
+        self.before = cnp.PyArray_DATA(before)
+        self.workspace = cnp.PyArray_DATA(workspace)
+
+    cdef bint read_targets(self, y, real* targets):
+        cdef Py_ssize_t i
+        cdef double total = 0
+        self.objective.labels = NULL
+        self.objective.targets = targets
+        if self.by_labels and isinstance(y, int):
+            if not 0 <= y < self.n_outputs:
+                return False
+            self.label = y
+            self.objective.labels = &self.label
+            self.objective.targets = NULL
+            return True
+        if not read_row(y, self.n_outputs, targets):
+            return False
+        for i in range(self.n_outputs):
+            if not self.low <= targets[i] <= self.high:
+                return False
+            total += targets[i]
+        # Rows that do not sum to 1 are for the caller to refuse, or to let pass.
+        return not self.by_labels or abs(total - 1) < 1e-6
+
+    def __call__(self, x, y):
+        """Learn from a row of floats; returns its loss from before, or None where they are no floats."""
+        if self.dtype == cnp.NPY_FLOAT32:
+            if not (read_row(x, self.network.layers[0].n_inputs, <float*>self.x)
+                    and self.read_targets(y, <float*>self.targets)):
+                return None
+        elif not (read_row(x, self.network.layers[0].n_inputs, <double*>self.x)
+                  and self.read_targets(y, <double*>self.targets)):
+            return None
+        return self.learn()
+
+    def learn_from(self, x, targets, labels):
+        """Learn from arrays of one row, as those of `train`."""
+        self.objective.x = cnp.PyArray_DATA(x)
+        self.objective.targets = cnp.PyArray_DATA(targets) if len(targets) > 0 else NULL
+        self.objective.labels = <intp_t*>cnp.PyArray_DATA(labels) if len(labels) > 0 else NULL
+        try:
+            return self.learn()
+        finally:
+            self.objective.x = self.x
+
+    cdef double learn(self) except? -1:
+        cdef double total
+        if work_of(&self.network, 1) < LONG_WORK:
+            return self.learn_nogil()
+        with nogil:
+            total = self.learn_nogil()
+        return total
+
+    cdef double learn_nogil(self) except? -1 nogil:
+        if self.dtype == cnp.NPY_FLOAT32:
+            return learn_row[float](
+                &self.network, &self.objective, self.optimizer, <const Settings*>&self.settings[0],
+                &self.steps[0], self.n_parameters, <float*>self.parameters, <float*>self.gradient,
+                self.n_moments, <float*>self.moments, <float*>self.before, <float*>self.workspace)
+        return learn_row[double](
+            &self.network, &self.objective, self.optimizer, <const Settings*>&self.settings[0],
+            &self.steps[0], self.n_parameters, <double*>self.parameters, <double*>self.gradient,
+            self.n_moments, <double*>self.moments, <double*>self.before, <double*>self.workspace)

@@ -27,6 +27,10 @@ cdef extern from "tile.h" nogil:
         const float* s, Py_ssize_t s_row, float* c, Py_ssize_t c_row,
     ) noexcept
     Py_ssize_t tile_width_f32(Py_ssize_t columns) noexcept
+    void multiply_row_f32(
+        Py_ssize_t n, Py_ssize_t depth, const float* a, Py_ssize_t a_column,
+        const float* b, Py_ssize_t b_row, const float* s, float* c,
+    ) noexcept
     void pack_transposed_f32(
         Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t width,
         const float* b, Py_ssize_t b_column, float* panel,
@@ -39,6 +43,10 @@ cdef extern from "tile.h" nogil:
         const double* s, Py_ssize_t s_row, double* c, Py_ssize_t c_row,
     ) noexcept
     Py_ssize_t tile_width_f64(Py_ssize_t columns) noexcept
+    void multiply_row_f64(
+        Py_ssize_t n, Py_ssize_t depth, const double* a, Py_ssize_t a_column,
+        const double* b, Py_ssize_t b_row, const double* s, double* c,
+    ) noexcept
     void pack_transposed_f64(
         Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t width,
         const double* b, Py_ssize_t b_column, double* panel,
@@ -50,6 +58,8 @@ cdef enum:
     PANEL_DEPTH = 384
     # Elements up to which a whole matrix stays there.
     IN_PLACE_SIZE = 4096
+    # Elements up to which a transposed matrix that is used once is not worth packing.
+    SCATTERED_SIZE = 256
     # Multiplications that are worth waking another thread for, some ten microseconds.
     SHARED_WORK = 2000000
     # Rows to prefetch ahead.
@@ -241,21 +251,19 @@ cdef inline void multiply_row(
     real* c,  # OUT, n, may be s
 ) noexcept nogil:
     """C = S + A B for a single row of A, whose B is read once and not worth a panel."""
-    cdef Py_ssize_t p, j, first = 0, width
+    cdef Py_ssize_t p, j
     cdef real a_p
-    # Whole tiles of columns where B's rows are contiguous, and what is left one by one.
-    while b_column == 1:
-        width = tile_width(n - first, c)
-        if width > n - first:
-            break
-        tile(width, 1, k, a, 0, a_column, b + first, b_row,
-             zeros(c) if s == NULL else s + first, 0, c + first, 0)
-        first += width
-    for j in range(first, n):
+    if b_column == 1:
+        if real is float:
+            multiply_row_f32(n, k, a, a_column, b, b_row, s, c)
+        else:
+            multiply_row_f64(n, k, a, a_column, b, b_row, s, c)
+        return
+    for j in range(n):
         c[j] = 0 if s == NULL else s[j]
     for p in range(k):
         a_p = a[p * a_column]
-        for j in range(first, n):
+        for j in range(n):
             c[j] += a_p * b[p * b_row + j * b_column]
 
 
@@ -381,7 +389,7 @@ cdef inline void gemm(
     """C = S + A B."""
     cdef Product product
     cdef Py_ssize_t rows = m, columns = n, row_parts = 1, column_parts = 1, tiles
-    if m == 1 and (b_column == 1 or n * k <= IN_PLACE_SIZE):
+    if m == 1 and (b_column == 1 or n * k <= SCATTERED_SIZE):
         multiply_row(n, k, a, a_column, b, b_row, b_column, s, c)
         return
     if k == 1:

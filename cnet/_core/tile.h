@@ -61,7 +61,7 @@ static inline void prefetch(const void *from, size_t bytes)
 
 /* Vectors are aligned as their elements, for rows start anywhere; `rows` is a constant at each call, so
  * that `sum` lives in registers. */
-#define CNET_DEFINE_TILE(NAME, T, BYTES, VECTORS)                                                 \
+#define CNET_DEFINE_ROWS(NAME, T, BYTES, VECTORS)                                                 \
     typedef T NAME##_vector __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));   \
     enum { NAME##_lanes = (BYTES) / sizeof(T), NAME##_width = (VECTORS) * NAME##_lanes };         \
                                                                                                   \
@@ -88,7 +88,10 @@ static inline void prefetch(const void *from, size_t bytes)
         for (int i = 0; i < rows; i++)                                                            \
             for (int v = 0; v < (VECTORS); v++)                                                   \
                 *(NAME##_vector *)(c + i * c_row + v * NAME##_lanes) = sum[i][v];                 \
-    }                                                                                             \
+    }
+
+#define CNET_DEFINE_TILE(NAME, T, BYTES, VECTORS)                                                 \
+    CNET_DEFINE_ROWS(NAME, T, BYTES, VECTORS)                                                     \
                                                                                                   \
     static void NAME(ptrdiff_t rows, ptrdiff_t depth, const T *a, ptrdiff_t a_row,                \
                      ptrdiff_t a_column, const T *b, ptrdiff_t b_row, const T *s,                 \
@@ -143,6 +146,50 @@ CNET_DEFINE_TILE(tile_quarter_f64, double, CNET_QUARTER_BYTES, 1)
 CNET_DEFINE_CHOICE(f32, float)
 CNET_DEFINE_CHOICE(f64, double)
 
+/* A row of zeros for the widest tile to start from. */
+static const float tile_zeros_f32[8 * CNET_VECTOR_BYTES / sizeof(float)];
+static const double tile_zeros_f64[8 * CNET_VECTOR_BYTES / sizeof(double)];
+
+/* C = S + A B for a single row of A, in tiles that are wider instead of higher; S may be NULL. What lies
+ * up to two vectors behind the last element of B is read, and has no effect. */
+CNET_DEFINE_ROWS(tile_eight_f32, float, CNET_VECTOR_BYTES, 8)
+CNET_DEFINE_ROWS(tile_four_f32, float, CNET_VECTOR_BYTES, 4)
+CNET_DEFINE_ROWS(tile_eight_f64, double, CNET_VECTOR_BYTES, 8)
+CNET_DEFINE_ROWS(tile_four_f64, double, CNET_VECTOR_BYTES, 4)
+
+#define CNET_DEFINE_ROW(SUFFIX, T)                                                                \
+    static void multiply_row_##SUFFIX(ptrdiff_t n, ptrdiff_t depth, const T *a, ptrdiff_t a_column,\
+                                      const T *b, ptrdiff_t b_row, const T *s, T *c)              \
+    {                                                                                             \
+        ptrdiff_t j = 0, width;                                                                   \
+        for (; n - j >= tile_eight_##SUFFIX##_width; j += tile_eight_##SUFFIX##_width)            \
+            tile_eight_##SUFFIX##_of_rows(1, depth, a, 0, a_column, b + j, b_row,                 \
+                                          s ? s + j : tile_zeros_##SUFFIX, 0, c + j, 0);          \
+        if (n - j >= tile_four_##SUFFIX##_width) {                                                \
+            tile_four_##SUFFIX##_of_rows(1, depth, a, 0, a_column, b + j, b_row,                  \
+                                         s ? s + j : tile_zeros_##SUFFIX, 0, c + j, 0);           \
+            j += tile_four_##SUFFIX##_width;                                                      \
+        }                                                                                         \
+        for (; j < n; j += width) {                                                               \
+            T edge[2 * CNET_VECTOR_BYTES / sizeof(T)];                                            \
+            const T *start = s ? s + j : tile_zeros_##SUFFIX;                                     \
+            width = tile_width_##SUFFIX(n - j);                                                   \
+            if (width <= n - j) {                                                                 \
+                tile_##SUFFIX(width, 1, depth, a, 0, a_column, b + j, b_row, start, 0, c + j, 0); \
+                continue;                                                                         \
+            }                                                                                     \
+            if (s) {                                                                              \
+                copy_few(edge, start, (n - j) * sizeof(T));                                       \
+                start = edge;                                                                     \
+            }                                                                                     \
+            tile_##SUFFIX(width, 1, depth, a, 0, a_column, b + j, b_row, start, 0, edge, 0);      \
+            copy_few(c + j, edge, (n - j) * sizeof(T));                                           \
+        }                                                                                         \
+    }
+
+CNET_DEFINE_ROW(f32, float)
+CNET_DEFINE_ROW(f64, double)
+
 /* Columns of B that lie in contiguous pieces, B[p, j] at b[p + j * b_column], into a panel of rows of
  * `width`: blocks of 4 x 4 through registers, what is left over one by one. */
 #if defined(__clang__) || __GNUC__ >= 12
@@ -188,9 +235,5 @@ CNET_DEFINE_CHOICE(f64, double)
 
 CNET_DEFINE_TRANSPOSE(f32, float)
 CNET_DEFINE_TRANSPOSE(f64, double)
-
-/* A row of zeros for the widest tile to start from. */
-static const float tile_zeros_f32[2 * CNET_VECTOR_BYTES / sizeof(float)];
-static const double tile_zeros_f64[2 * CNET_VECTOR_BYTES / sizeof(double)];
 
 #endif

@@ -1,7 +1,7 @@
 """The fully connected layer: forward and backward over one block of rows."""
 
 from cnet._core.activations cimport activate
-from cnet._core.gemm cimport ceiling, gemm, gemm_packed, pack, packed_size, panel_size
+from cnet._core.gemm cimport add_outer, ceiling, gemm, gemm_packed, pack, packed_size, panel_size
 from cnet._core.optimizers cimport Step, update
 from cnet._core.scalar cimport real
 from cnet._core.team cimport team_run
@@ -182,3 +182,22 @@ cdef inline void dense_gradient(
         team_run(threads, pieces, gradient_piece_f32, layer)
     else:
         team_run(threads, pieces, gradient_piece_f64, layer)
+
+
+cdef inline void dense_descent(
+    Py_ssize_t I,
+    Py_ssize_t O,
+    const real* x_I,  # IN
+    real* delta_O,  # IN; scaled in place
+    real* weights_IO,  # INOUT
+    real* biases_O,  # INOUT, or NULL
+    real rate,
+) noexcept nogil:
+    """W -= rate x^T delta, b -= rate delta for a single row, in one pass over W."""
+    cdef Py_ssize_t j
+    for j in range(O):
+        delta_O[j] = -rate * delta_O[j]
+    add_outer(I, O, x_I, delta_O, weights_IO)
+    if biases_O != NULL:
+        for j in range(O):
+            biases_O[j] += delta_O[j]

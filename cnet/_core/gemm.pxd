@@ -27,6 +27,11 @@ cdef extern from "tile.h" nogil:
         const float* s, Py_ssize_t s_row, float* c, Py_ssize_t c_row,
     ) noexcept
     Py_ssize_t tile_width_f32(Py_ssize_t columns) noexcept
+    void add_outer_f32(
+        Py_ssize_t m, Py_ssize_t n, const float* a, const float* b, float* c) noexcept
+    void dot_rows_f32(
+        Py_ssize_t n, Py_ssize_t k, const float* a, const float* b, Py_ssize_t b_column, float* c,
+    ) noexcept
     void multiply_row_f32(
         Py_ssize_t n, Py_ssize_t depth, const float* a, Py_ssize_t a_column,
         const float* b, Py_ssize_t b_row, const float* s, float* c,
@@ -43,6 +48,11 @@ cdef extern from "tile.h" nogil:
         const double* s, Py_ssize_t s_row, double* c, Py_ssize_t c_row,
     ) noexcept
     Py_ssize_t tile_width_f64(Py_ssize_t columns) noexcept
+    void add_outer_f64(
+        Py_ssize_t m, Py_ssize_t n, const double* a, const double* b, double* c) noexcept
+    void dot_rows_f64(
+        Py_ssize_t n, Py_ssize_t k, const double* a, const double* b, Py_ssize_t b_column, double* c,
+    ) noexcept
     void multiply_row_f64(
         Py_ssize_t n, Py_ssize_t depth, const double* a, Py_ssize_t a_column,
         const double* b, Py_ssize_t b_row, const double* s, double* c,
@@ -58,8 +68,6 @@ cdef enum:
     PANEL_DEPTH = 384
     # Elements up to which a whole matrix stays there.
     IN_PLACE_SIZE = 4096
-    # Elements up to which a transposed matrix that is used once is not worth packing.
-    SCATTERED_SIZE = 256
     # Multiplications that are worth waking another thread for, some ten microseconds.
     SHARED_WORK = 2000000
     # Rows to prefetch ahead.
@@ -250,21 +258,33 @@ cdef inline void multiply_row(
     const real* s,  # IN, n, or NULL
     real* c,  # OUT, n, may be s
 ) noexcept nogil:
-    """C = S + A B for a single row of A, whose B is read once and not worth a panel."""
-    cdef Py_ssize_t p, j
-    cdef real a_p
+    """C = S + A B for a single row of A, whose B is read once and not worth a panel.
+
+    Where B is transposed, A must be contiguous and S is not added.
+    """
     if b_column == 1:
         if real is float:
             multiply_row_f32(n, k, a, a_column, b, b_row, s, c)
         else:
             multiply_row_f64(n, k, a, a_column, b, b_row, s, c)
-        return
-    for j in range(n):
-        c[j] = 0 if s == NULL else s[j]
-    for p in range(k):
-        a_p = a[p * a_column]
-        for j in range(n):
-            c[j] += a_p * b[p * b_row + j * b_column]
+    elif real is float:
+        dot_rows_f32(n, k, a, b, b_column, c)
+    else:
+        dot_rows_f64(n, k, a, b, b_column, c)
+
+
+cdef inline void add_outer(
+    Py_ssize_t m,
+    Py_ssize_t n,
+    const real* a,  # IN, m
+    const real* b,  # IN, n
+    real* c,  # INOUT, m x n
+) noexcept nogil:
+    """C += A B for a single column of A and a single row of B."""
+    if real is float:
+        add_outer_f32(m, n, a, b, c)
+    else:
+        add_outer_f64(m, n, a, b, c)
 
 
 cdef inline void outer_product(
@@ -389,7 +409,7 @@ cdef inline void gemm(
     """C = S + A B."""
     cdef Product product
     cdef Py_ssize_t rows = m, columns = n, row_parts = 1, column_parts = 1, tiles
-    if m == 1 and (b_column == 1 or n * k <= SCATTERED_SIZE):
+    if m == 1 and (b_column == 1 or (a_column == 1 and s == NULL)):
         multiply_row(n, k, a, a_column, b, b_row, b_column, s, c)
         return
     if k == 1:

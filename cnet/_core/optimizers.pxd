@@ -97,6 +97,13 @@ cdef inline Step prepare(
     return step
 
 
+cdef inline bint is_plain_descent(const Step* step) noexcept nogil:
+    """Whether the step is w -= rate g and no more."""
+    return (
+        step.optimizer == OPTIMIZER_SGD and step.settings.first == 0
+        and step.settings.weight_decay == 0 and step.settings.clip_value == 0)
+
+
 cdef inline void clip_norm(
     const Settings* settings,
     Py_ssize_t n,

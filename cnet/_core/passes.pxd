@@ -9,10 +9,10 @@ from numpy cimport intp_t
 
 from cnet._core.activations cimport chain
 from cnet._core.dense cimport (
-    Gradient, dense_backward, dense_forward, dense_gradient, scratch_size, shared_size)
+    Gradient, dense_backward, dense_descent, dense_forward, dense_gradient, scratch_size, shared_size)
 from cnet._core.gemm cimport ceiling, copy_few, prefetch
 from cnet._core.losses cimport loss_and_delta
-from cnet._core.optimizers cimport Step
+from cnet._core.optimizers cimport Step, is_plain_descent
 from cnet._core.scalar cimport real
 from cnet._core.team cimport team_run
 
@@ -130,7 +130,7 @@ cdef inline const real* forward_block(
 
 cdef inline void backward_block(
     Network* network,
-    const real* parameters,  # IN, or INOUT through `step`
+    const real* parameters,  # IN, or INOUT with `step`
     Py_ssize_t start,
     Py_ssize_t B,
     const real* x_BI,  # IN
@@ -149,6 +149,7 @@ cdef inline void backward_block(
     cdef real* delta = delta_of(network, workspace, False)
     cdef real* delta_below = delta_of(network, workspace, True)
     cdef Gradient layer_gradient
+    cdef bint descent = B == 1 and step != NULL and is_plain_descent(step)
     for i in range(network.n_layers - 1, -1, -1):
         layer = &network.layers[i]
         h = x_BI
@@ -169,7 +170,11 @@ cdef inline void backward_block(
             dense_backward[real](
                 B, layer.n_inputs, layer.n_neurons, delta, parameters + layer.weights,
                 dx_BI, scratch, network.scratch, network.threads)
-        if gradient != NULL or step != NULL:
+        if descent:
+            dense_descent[real](
+                layer.n_inputs, layer.n_neurons, h, delta, <real*>parameters + layer.weights,
+                <real*>parameters + layer.biases if layer.biases >= 0 else NULL, <real>step.rate)
+        elif gradient != NULL or step != NULL:
             layer_gradient = Gradient(
                 B, layer.n_inputs, layer.n_neurons, h, delta, layer.biases >= 0, accumulate,
                 gradient, layer.weights, step, shared_of(network, workspace), scratch, network.scratch)
@@ -267,7 +272,9 @@ cdef inline double loss_of_block(
     cdef const real* sample_weight = <const real*>objective.sample_weight
     cdef const intp_t* labels = objective.labels
     cdef const real* a_BO
-    if rows != NULL:
+    if rows != NULL and B == 1:
+        x_BI[0] = x + rows[0] * I
+    elif rows != NULL:
         x_BI[0] = gathered_of(network, workspace)
         gather[real](B, I, x, rows, gathered_of(network, workspace), network.threads)
     else:

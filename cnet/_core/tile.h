@@ -236,4 +236,65 @@ CNET_DEFINE_ROW(f64, double)
 CNET_DEFINE_TRANSPOSE(f32, float)
 CNET_DEFINE_TRANSPOSE(f64, double)
 
+/* C += A B for a single column of A and a single row of B, in one pass over C. */
+#define CNET_DEFINE_RANK_ONE(SUFFIX, T)                                                           \
+    static void add_outer_##SUFFIX(ptrdiff_t m, ptrdiff_t n, const T *a, const T *b, T *c)        \
+    {                                                                                             \
+        typedef tile_full_##SUFFIX##_vector vector;                                               \
+        enum { lanes = tile_full_##SUFFIX##_lanes };                                              \
+        ptrdiff_t j = 0;                                                                          \
+        for (; j + 2 * lanes <= n; j += 2 * lanes) {                                              \
+            const vector b_0 = *(const vector *)(b + j), b_1 = *(const vector *)(b + j + lanes);  \
+            T *to = c + j;                                                                        \
+            for (ptrdiff_t i = 0; i < m; i++, to += n) {                                          \
+                *(vector *)to += a[i] * b_0;                                                      \
+                *(vector *)(to + lanes) += a[i] * b_1;                                            \
+            }                                                                                     \
+        }                                                                                         \
+        for (; j + 4 <= n; j += 4) {                                                              \
+            const four_in_memory_##SUFFIX b_j = *(const four_in_memory_##SUFFIX *)(b + j);        \
+            T *to = c + j;                                                                        \
+            for (ptrdiff_t i = 0; i < m; i++, to += n)                                            \
+                *(four_in_memory_##SUFFIX *)to += a[i] * b_j;                                     \
+        }                                                                                         \
+        for (; j < n; j++)                                                                        \
+            for (ptrdiff_t i = 0; i < m; i++)                                                     \
+                c[i * n + j] += a[i] * b[j];                                                      \
+    }
+
+CNET_DEFINE_RANK_ONE(f32, float)
+CNET_DEFINE_RANK_ONE(f64, double)
+
+/* C = A B for a single row of A, where the columns of B are contiguous. */
+#define CNET_DEFINE_DOT(SUFFIX, T)                                                                \
+    static void dot_rows_##SUFFIX(ptrdiff_t n, ptrdiff_t k, const T *a, const T *b,               \
+                                  ptrdiff_t b_column, T *c)                                       \
+    {                                                                                             \
+        typedef tile_full_##SUFFIX##_vector vector;                                               \
+        enum { lanes = tile_full_##SUFFIX##_lanes };                                              \
+        const ptrdiff_t whole = k / lanes * lanes;                                                \
+        for (ptrdiff_t j = 0; j < n; j++) {                                                       \
+            T sum = 0;                                                                            \
+            for (ptrdiff_t p = whole; p < k; p++)                                                 \
+                sum += a[p] * b[j * b_column + p];                                                \
+            c[j] = sum;                                                                           \
+        }                                                                                         \
+        if (whole == 0)                                                                           \
+            return;                                                                               \
+        for (ptrdiff_t j = 0; j < n; j++, b += b_column) {                                        \
+            vector sums = {0};                                                                    \
+            T total[lanes];                                                                       \
+            for (ptrdiff_t p = 0; p < whole; p += lanes)                                          \
+                sums += *(const vector *)(a + p) * *(const vector *)(b + p);                      \
+            *(vector *)total = sums;                                                              \
+            for (int half = lanes / 2; half > 0; half /= 2)                                       \
+                for (int l = 0; l < half; l++)                                                    \
+                    total[l] += total[l + half];                                                  \
+            c[j] += total[0];                                                                     \
+        }                                                                                         \
+    }
+
+CNET_DEFINE_DOT(f32, float)
+CNET_DEFINE_DOT(f64, double)
+
 #endif

@@ -14,7 +14,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
 from numpy cimport intp_t
-from numpy.random cimport bitgen_t
 
 from cnet._core.activations cimport activation_codes, chain, needs_preactivation
 from cnet._core.losses cimport loss_codes
@@ -25,6 +24,15 @@ from cnet._core.passes cimport (
     loss_of_block, objective_of, scratch_of, work_of)
 from cnet._core.scalar cimport real
 from cnet._core.team cimport TEAM_MOST_THREADS, team_enter, team_leave
+
+
+# Not from numpy.random, which would be imported with it.
+cdef extern from "numpy/random/bitgen.h":
+    ctypedef struct bitgen_t:
+        void* state
+        uint64_t (*next_uint64)(void* state) noexcept nogil
+        uint32_t (*next_uint32)(void* state) noexcept nogil
+
 
 cnp.import_array()
 

@@ -176,8 +176,10 @@ cdef inline void dense_gradient(
     """dW and db into the gradient, or into an update of W and b at once."""
     cdef Py_ssize_t O = layer.n_neurons, pieces = ceiling(
         layer.n_inputs, piece_rows(layer.n_inputs, O))
-    if pieces > 1:
-        pack(O, layer.n_rows, delta_BO, O, <real*>layer.shared, threads)
+    if pieces == 1:
+        gradient_piece(layer, 0, 0, <real*>layer.scratch)
+        return
+    pack(O, layer.n_rows, delta_BO, O, <real*>layer.shared, threads)
     if real is float:
         team_run(threads, pieces, gradient_piece_f32, layer)
     else:
@@ -195,9 +197,9 @@ cdef inline void dense_descent(
 ) noexcept nogil:
     """W -= rate x^T delta, b -= rate delta for a single row, in one pass over W."""
     cdef Py_ssize_t j
+    cdef real one = 1
     for j in range(O):
         delta_O[j] = -rate * delta_O[j]
     add_outer(I, O, x_I, delta_O, weights_IO)
     if biases_O != NULL:
-        for j in range(O):
-            biases_O[j] += delta_O[j]
+        add_outer(1, O, &one, delta_O, biases_O)

@@ -425,7 +425,9 @@ cdef inline void gemm(
     product = Product(
         m, n, k, a, a_row, a_column, b, b_row, b_column, False, s, s_row, c,
         scratch, scratch_step, rows, columns, row_parts)
-    if real is float:
+    if row_parts * column_parts == 1:
+        multiply_part(&product, 0, 0, c)
+    elif real is float:
         team_run(threads, column_parts * row_parts, multiply_part_f32, &product)
     else:
         team_run(threads, column_parts * row_parts, multiply_part_f64, &product)

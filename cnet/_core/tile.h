@@ -238,6 +238,9 @@ CNET_DEFINE_TRANSPOSE(f64, double)
 
 /* C += A B for a single column of A and a single row of B, in one pass over C. */
 #define CNET_DEFINE_RANK_ONE(SUFFIX, T)                                                           \
+    typedef T two_in_memory_##SUFFIX                                                              \
+        __attribute__((vector_size(2 * sizeof(T)), aligned(sizeof(T)), may_alias));               \
+                                                                                                  \
     static void add_outer_##SUFFIX(ptrdiff_t m, ptrdiff_t n, const T *a, const T *b, T *c)        \
     {                                                                                             \
         typedef tile_full_##SUFFIX##_vector vector;                                               \
@@ -257,7 +260,15 @@ CNET_DEFINE_TRANSPOSE(f64, double)
             for (ptrdiff_t i = 0; i < m; i++, to += n)                                            \
                 *(four_in_memory_##SUFFIX *)to += a[i] * b_j;                                     \
         }                                                                                         \
-        for (; j < n; j++)                                                                        \
+        /* What is read as a vector next must not be written in halves, which would hold it up. */\
+        if (j + 2 <= n) {                                                                         \
+            const two_in_memory_##SUFFIX b_j = *(const two_in_memory_##SUFFIX *)(b + j);          \
+            T *to = c + j;                                                                        \
+            for (ptrdiff_t i = 0; i < m; i++, to += n)                                            \
+                *(two_in_memory_##SUFFIX *)to += a[i] * b_j;                                      \
+            j += 2;                                                                               \
+        }                                                                                         \
+        if (j < n)                                                                                \
             for (ptrdiff_t i = 0; i < m; i++)                                                     \
                 c[i * n + j] += a[i] * b[j];                                                      \
     }

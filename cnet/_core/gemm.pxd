@@ -34,7 +34,7 @@ cdef extern from "tile.h" nogil:
     ) noexcept
     void multiply_row_f32(
         Py_ssize_t n, Py_ssize_t depth, const float* a, Py_ssize_t a_column,
-        const float* b, Py_ssize_t b_row, const float* s, float* c,
+        const float* b, Py_ssize_t b_row, bint b_padded, const float* s, float* c,
     ) noexcept
     void pack_transposed_f32(
         Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t width,
@@ -55,7 +55,7 @@ cdef extern from "tile.h" nogil:
     ) noexcept
     void multiply_row_f64(
         Py_ssize_t n, Py_ssize_t depth, const double* a, Py_ssize_t a_column,
-        const double* b, Py_ssize_t b_row, const double* s, double* c,
+        const double* b, Py_ssize_t b_row, bint b_padded, const double* s, double* c,
     ) noexcept
     void pack_transposed_f64(
         Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t width,
@@ -252,25 +252,38 @@ cdef inline void multiply_row(
     Py_ssize_t k,
     const real* a,  # IN, k
     Py_ssize_t a_column,
-    const real* b,  # IN, k x n
+    const real* b,  # IN, k x n, contiguous rows
     Py_ssize_t b_row,
-    Py_ssize_t b_column,
+    bint b_padded,  # two vectors behind it can be read
     const real* s,  # IN, n, or NULL
     real* c,  # OUT, n, may be s
 ) noexcept nogil:
-    """C = S + A B for a single row of A, whose B is read once and not worth a panel.
+    """C = S + A B for a single row of A, whose B is read once and not worth a panel."""
+    if real is float:
+        multiply_row_f32(n, k, a, a_column, b, b_row, b_padded, s, c)
+    else:
+        multiply_row_f64(n, k, a, a_column, b, b_row, b_padded, s, c)
 
-    Where B is transposed, A must be contiguous and S is not added.
-    """
-    if b_column == 1:
-        if real is float:
-            multiply_row_f32(n, k, a, a_column, b, b_row, s, c)
-        else:
-            multiply_row_f64(n, k, a, a_column, b, b_row, s, c)
-    elif real is float:
+
+cdef inline void dot_rows(
+    Py_ssize_t n,
+    Py_ssize_t k,
+    const real* a,  # IN, k
+    const real* b,  # IN, k x n, contiguous columns
+    Py_ssize_t b_column,
+    const real* s,  # IN, n, or NULL
+    Py_ssize_t s_column,
+    real* c,  # OUT, n, not s
+) noexcept nogil:
+    """C = S + A B for a single row of A."""
+    cdef Py_ssize_t j
+    if real is float:
         dot_rows_f32(n, k, a, b, b_column, c)
     else:
         dot_rows_f64(n, k, a, b, b_column, c)
+    if s != NULL:
+        for j in range(n):
+            c[j] += s[j * s_column]
 
 
 cdef inline void add_outer(
@@ -409,8 +422,18 @@ cdef inline void gemm(
     """C = S + A B."""
     cdef Product product
     cdef Py_ssize_t rows = m, columns = n, row_parts = 1, column_parts = 1, tiles
-    if m == 1 and (b_column == 1 or (a_column == 1 and s == NULL)):
-        multiply_row(n, k, a, a_column, b, b_row, b_column, s, c)
+    # Vectors: C and C^T are the same to memory.
+    if n == 1 and a_column == 1 and b_row == 1 and s != c:
+        dot_rows(m, k, b, a, a_row, s, s_row, c)
+        return
+    if n == 1 and a_row == 1 and s_row != 0:
+        multiply_row(m, k, b, b_row, a, a_column, False, s, c)
+        return
+    if m == 1 and b_column == 1:
+        multiply_row(n, k, a, a_column, b, b_row, True, s, c)
+        return
+    if m == 1 and a_column == 1 and s == NULL:
+        dot_rows(n, k, a, b, b_column, s, 0, c)
         return
     if k == 1:
         outer_product(m, n, a, a_row, b, b_column, s, s_row, c)

@@ -150,8 +150,8 @@ CNET_DEFINE_CHOICE(f64, double)
 static const float tile_zeros_f32[8 * CNET_VECTOR_BYTES / sizeof(float)];
 static const double tile_zeros_f64[8 * CNET_VECTOR_BYTES / sizeof(double)];
 
-/* C = S + A B for a single row of A, in tiles that are wider instead of higher; S may be NULL. What lies
- * up to two vectors behind the last element of B is read, and has no effect. */
+/* C = S + A B for a single row of A, in tiles that are wider instead of higher; S may be NULL. Where B is
+ * padded, up to two vectors behind its last element are read, to no effect. */
 CNET_DEFINE_ROWS(tile_eight_f32, float, CNET_VECTOR_BYTES, 8)
 CNET_DEFINE_ROWS(tile_four_f32, float, CNET_VECTOR_BYTES, 4)
 CNET_DEFINE_ROWS(tile_eight_f64, double, CNET_VECTOR_BYTES, 8)
@@ -159,7 +159,7 @@ CNET_DEFINE_ROWS(tile_four_f64, double, CNET_VECTOR_BYTES, 4)
 
 #define CNET_DEFINE_ROW(SUFFIX, T)                                                                \
     static void multiply_row_##SUFFIX(ptrdiff_t n, ptrdiff_t depth, const T *a, ptrdiff_t a_column,\
-                                      const T *b, ptrdiff_t b_row, const T *s, T *c)              \
+                                      const T *b, ptrdiff_t b_row, int b_padded, const T *s, T *c)\
     {                                                                                             \
         ptrdiff_t j = 0, width;                                                                   \
         for (; n - j >= tile_eight_##SUFFIX##_width; j += tile_eight_##SUFFIX##_width)            \
@@ -174,16 +174,23 @@ CNET_DEFINE_ROWS(tile_four_f64, double, CNET_VECTOR_BYTES, 4)
             T edge[2 * CNET_VECTOR_BYTES / sizeof(T)];                                            \
             const T *start = s ? s + j : tile_zeros_##SUFFIX;                                     \
             width = tile_width_##SUFFIX(n - j);                                                   \
-            if (width <= n - j) {                                                                 \
+            if (width > n - j && !b_padded)                                                       \
+                width = n - j < tile_quarter_##SUFFIX##_width ? 1 : tile_quarter_##SUFFIX##_width;\
+            if (width == 1) {                                                                     \
+                T sum = start[0];                                                                 \
+                for (ptrdiff_t p = 0; p < depth; p++)                                             \
+                    sum += a[p * a_column] * b[p * b_row + j];                                    \
+                c[j] = sum;                                                                       \
+            } else if (width <= n - j) {                                                          \
                 tile_##SUFFIX(width, 1, depth, a, 0, a_column, b + j, b_row, start, 0, c + j, 0); \
-                continue;                                                                         \
+            } else {                                                                              \
+                if (s) {                                                                          \
+                    copy_few(edge, start, (n - j) * sizeof(T));                                   \
+                    start = edge;                                                                 \
+                }                                                                                 \
+                tile_##SUFFIX(width, 1, depth, a, 0, a_column, b + j, b_row, start, 0, edge, 0);  \
+                copy_few(c + j, edge, (n - j) * sizeof(T));                                       \
             }                                                                                     \
-            if (s) {                                                                              \
-                copy_few(edge, start, (n - j) * sizeof(T));                                       \
-                start = edge;                                                                     \
-            }                                                                                     \
-            tile_##SUFFIX(width, 1, depth, a, 0, a_column, b + j, b_row, start, 0, edge, 0);      \
-            copy_few(c + j, edge, (n - j) * sizeof(T));                                           \
         }                                                                                         \
     }
 
@@ -276,7 +283,8 @@ CNET_DEFINE_TRANSPOSE(f64, double)
 CNET_DEFINE_RANK_ONE(f32, float)
 CNET_DEFINE_RANK_ONE(f64, double)
 
-/* C = A B for a single row of A, where the columns of B are contiguous. */
+/* C = A B for a single row of A, where the columns of B are contiguous; in sums of as many parts as a
+ * vector has lanes. */
 #define CNET_DEFINE_DOT(SUFFIX, T)                                                                \
     static void dot_rows_##SUFFIX(ptrdiff_t n, ptrdiff_t k, const T *a, const T *b,               \
                                   ptrdiff_t b_column, T *c)                                       \

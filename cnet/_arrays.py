@@ -50,9 +50,12 @@ def aligned_empty(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def as_inputs(
-    x: Any, n_inputs: int, dtype: np.dtype[Any], name: str = "x"
+    x: Any, n_inputs: int, dtype: np.dtype[Any], name: str = "x", *, check: bool = True
 ) -> tuple[NDArray[Any], bool]:
-    """Return x as a matrix of `n_inputs` columns, and whether it came as a single row."""
+    """Return x as a matrix of `n_inputs` columns, and whether it came as a single row.
+
+    Without `check`, whether its numbers are finite is left to the caller.
+    """
     array = _as_numbers(name, x)
     is_row = array.ndim == 1
     if array.ndim not in (1, 2):
@@ -66,7 +69,7 @@ def as_inputs(
             f"{name} must have {n_inputs} column{'s' * (n_inputs > 1)}, one for each input of the "
             f"network, got shape {array.shape}"
         )
-    return _as_real(name, np.atleast_2d(array), dtype), is_row
+    return _as_real(name, np.atleast_2d(array), dtype, check=check), is_row
 
 
 def as_data(
@@ -236,12 +239,14 @@ def _from_objects(name: str, array: NDArray[Any]) -> NDArray[Any]:
     return result
 
 
-def _as_real(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return `array` in the network's dtype, contiguous, aligned and finite."""
+def _as_real(
+    name: str, array: NDArray[Any], dtype: np.dtype[Any], *, check: bool = True
+) -> NDArray[Any]:
+    """Return `array` in the network's dtype, contiguous, aligned and, with `check`, finite."""
     # The overflow of a float64 beyond float32 is looked for below.
     with np.errstate(over="ignore"):
         result = np.require(array, dtype, ["C", "A"])
-    if not all_finite(result.reshape(-1)):
+    if check and not all_finite(result.reshape(-1)):
         index = np.argwhere(~np.isfinite(result))[0]
         value = array[tuple(index)]
         where = f"{name}[{', '.join(str(i) for i in index)}]"

@@ -24,6 +24,7 @@ _BLOCK_WORK = 1_500_000_000
 _ACTIVATION_WORK = 50
 _MIN_BLOCK_ROWS = 32
 _MAX_BLOCK_ROWS = 512
+_BLOCK_BYTES = 2**19
 
 NOTHING: dict[Any, NDArray[Any]] = {
     np.dtype(name): np.empty(0, name) for name in ("float32", "float64")
@@ -102,9 +103,20 @@ class Program:
     def forward(self, x: NDArray[Any]) -> NDArray[Any]:
         """Return the last layer's outputs, of shape (n, n_outputs)."""
         outputs = np.empty((len(x), self.n_outputs), self.dtype)
-        capacity = self.block_rows(len(x))
+        self._forward(x, outputs, check=False)
+        return outputs
+
+    def forward_of_finite(self, x: NDArray[Any]) -> NDArray[Any] | None:
+        """Return the same, or None where a number of x is NaN or infinite."""
+        outputs = np.empty((len(x), self.n_outputs), self.dtype)
+        return outputs if self._forward(x, outputs, check=True) else None
+
+    def _forward(self, x: NDArray[Any], outputs: NDArray[Any], *, check: bool) -> bool:
+        # Few enough rows for a block of x to stay in the second-level cache.
+        fitting = _BLOCK_BYTES // (self.n_inputs * self.dtype.itemsize)
+        capacity = min(self.block_rows(len(x)), max(_MIN_BLOCK_ROWS, fitting))
         threads = get_num_threads()
-        engine.forward(
+        return engine.forward(
             self.rows,
             self.parameters,
             x,
@@ -113,8 +125,8 @@ class Program:
             capacity,
             capacity,
             threads,
+            check,
         )
-        return outputs
 
     def predictor(self, capacity: int) -> engine.Predictor:
         """Return a predictor over these parameters, which takes `capacity` rows at a time."""

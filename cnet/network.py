@@ -551,10 +551,20 @@ class NeuralNetwork:
         return program.predictor(program.block_rows(_PREDICTOR_ROWS))
 
     def _predict(self, x: Any, name: str) -> NDArray[Any]:
-        program = self._ready()
-        rows, is_row = as_inputs(x, program.n_inputs, self._dtype, name)
-        outputs = program.forward(rows)
+        outputs, is_row = self._outputs(x, name)
         return outputs.reshape(-1) if is_row else outputs
+
+    def _outputs(self, x: Any, name: str) -> tuple[NDArray[Any], bool]:
+        """Return the outputs, of shape (n, n_outputs), and whether x came as a single row."""
+        program = self._ready()
+        # Whether x is finite is seen as it is used, which saves a pass over memory.
+        rows, is_row = as_inputs(x, program.n_inputs, self._dtype, name, check=False)
+        outputs = program.forward_of_finite(rows)
+        if outputs is None:
+            rows, is_row = as_inputs(x, program.n_inputs, self._dtype, name)
+            # It is by now: another thread has changed it.
+            outputs = program.forward(rows)
+        return outputs, is_row
 
     def predict_class(self, x: Any) -> NDArray[np.intp] | np.intp:
         """Return the class of each row: the largest of several outputs, or whether one is above 0.5.
@@ -567,9 +577,8 @@ class NeuralNetwork:
         -------
         ndarray of shape (n,), or an integer for a single row
         """
-        program = self._ready()
-        rows, is_row = as_inputs(x, program.n_inputs, self._dtype)
-        labels = metrics.classes(program.forward(rows))
+        outputs, is_row = self._outputs(x, "x")
+        labels = metrics.classes(outputs)
         return labels[0] if is_row else labels
 
     def activations(self, x: Any) -> list[NDArray[Any]]:

@@ -26,7 +26,8 @@ def forward(
     capacity: int,
     block: int,
     threads: int,
-) -> None: ...
+    check: bool = False,
+) -> bool: ...
 def backward(
     program: NDArray[np.intp],
     parameters: NDArray[Any],

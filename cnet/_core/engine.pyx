@@ -77,6 +77,15 @@ cdef int look_for_signals(Watch* watch, double work) except -1 nogil:
     return 0
 
 
+cdef bint finite(const real* values, Py_ssize_t n) noexcept nogil:
+    """Whether no value is NaN or infinite: any other number less itself is 0."""
+    cdef Py_ssize_t i
+    cdef int found = 0  # an integer, whose sum the compiler may reorder and so vectorise
+    for i in range(n):
+        found |= values[i] - values[i] != 0
+    return found == 0
+
+
 def forward(
     const intp_t[:, ::1] program,  # IN
     const real[::1] parameters,  # IN
@@ -86,17 +95,23 @@ def forward(
     Py_ssize_t capacity,
     Py_ssize_t block,  # rows at a time
     int threads,
+    bint check=False,
 ):
-    """Outputs of the last layer for every row of x."""
+    """Outputs of the last layer for every row of x; with `check`, False where x is not finite."""
     cdef Network network = lay_out(program, capacity, threads, &parameters[0])
     cdef Watch watch = Watch(0, clock())
     cdef Py_ssize_t first = 0, B, n = x.shape[0], O = outputs.shape[1]
     cdef const real* a_BO
+    cdef bint sound = True
     team_enter()
     try:
         with nogil:
             while first < n:
                 B = min(block, n - first)
+                # What is looked at here is in cache for the first layer.
+                if check and not finite(&x[first, 0], B * x.shape[1]):
+                    sound = False
+                    break
                 a_BO = forward_block(
                     &network, &parameters[0], first if capacity >= n else 0, B, &x[first, 0],
                     &workspace[0])
@@ -105,6 +120,7 @@ def forward(
                 first += B
     finally:
         team_leave()
+    return sound
 
 
 def backward(
@@ -219,15 +235,6 @@ def apply_update(
             update_all[real](&step, &gradient[0], threads)
     finally:
         team_leave()
-
-
-cdef bint finite(const real* values, Py_ssize_t n) noexcept nogil:
-    """Whether no value is NaN or infinite: any other number less itself is 0."""
-    cdef Py_ssize_t i
-    cdef int found = 0  # an integer, whose sum the compiler may reorder and so vectorise
-    for i in range(n):
-        found |= values[i] - values[i] != 0
-    return found == 0
 
 
 def all_finite(const real[::1] values):

@@ -4,6 +4,8 @@ S is what the sums start from: NULL for zeros, a row of biases with a stride of 
 element of C is summed over k in the same order, however the product is shared out.
 """
 
+from libc.string cimport memset
+
 from cnet._core.scalar cimport real
 from cnet._core.team cimport team_run
 
@@ -120,15 +122,17 @@ cdef inline void pack_panel(
     real* panel,  # OUT, depth x width, zeros on the right
 ) noexcept nogil:
     cdef Py_ssize_t p, j
-    if b_column == 1:
+    if b_column == 1 and columns < width:
+        memset(panel, 0, depth * width * sizeof(real))
+        for p in range(depth):
+            copy_few(panel + p * width, b + p * b_row, columns * sizeof(real))
+    elif b_column == 1:
         for p in range(depth):
             # Rows far apart, which the processor does not see coming.
             if p + PACKED_AHEAD < depth:
-                prefetch(b + (p + PACKED_AHEAD) * b_row, columns * sizeof(real))
-            for j in range(columns):
+                prefetch(b + (p + PACKED_AHEAD) * b_row, width * sizeof(real))
+            for j in range(width):
                 panel[p * width + j] = b[p * b_row + j]
-            for j in range(columns, width):
-                panel[p * width + j] = 0
     elif b_row == 1:
         if real is float:
             pack_transposed_f32(depth, columns, width, b, b_column, panel)

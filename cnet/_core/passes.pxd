@@ -230,7 +230,8 @@ cdef inline void gather_part(void* context, Py_ssize_t part, Py_ssize_t thread) 
     cdef Py_ssize_t i, n_bytes = gather.row_bytes
     for i in range(part * GATHER_ROWS, min((part + 1) * GATHER_ROWS, gather.n_rows)):
         if i + 1 < gather.n_rows:
-            prefetch(gather.x + gather.rows[i + 1] * n_bytes, n_bytes)
+            # Its beginning; the processor sees the rest coming.
+            prefetch(gather.x + gather.rows[i + 1] * n_bytes, min(n_bytes, 512))
         if n_bytes < 256:
             copy_few(gather.gathered + i * n_bytes, gather.x + gather.rows[i] * n_bytes, n_bytes)
         else:

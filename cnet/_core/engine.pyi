@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,7 @@ def train(
     threads: int,
 ) -> int: ...
 
+@final
 class Predictor:
     @property
     def parameters(self) -> NDArray[Any]: ...
@@ -104,6 +105,7 @@ class Predictor:
     def __call__(self, x: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]: ...
     def row(self, x: Any) -> NDArray[Any] | None: ...
 
+@final
 class Learner:
     def __init__(
         self,

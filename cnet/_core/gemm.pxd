@@ -72,6 +72,9 @@ cdef enum:
     IN_PLACE_SIZE = 4096
     # Multiplications that are worth waking another thread for, some ten microseconds.
     SHARED_WORK = 2000000
+    # Columns that would leave most of the narrowest tile idle, and rows that are taken together then.
+    NARROW = 4
+    NARROW_ROWS = 256
     # Rows to prefetch ahead.
     PACKED_AHEAD = 8
     # Rows that are whole tiles of every height.
@@ -406,6 +409,36 @@ cdef inline void multiply_part_f64(void* product, Py_ssize_t part, Py_ssize_t th
     multiply_part(<const Product*>product, part, thread, <double*>(<const Product*>product).c)
 
 
+cdef inline void gemm_by_columns(
+    Py_ssize_t m,
+    Py_ssize_t n,
+    Py_ssize_t k,
+    const real* a,  # IN, m x k, contiguous columns
+    Py_ssize_t a_column,
+    const real* b,  # IN, k x n, contiguous rows
+    Py_ssize_t b_row,
+    const real* s,  # IN, m x n, or NULL
+    Py_ssize_t s_row,
+    real* c,  # OUT, m x n, contiguous rows, may be s
+    real* scratch,
+    Py_ssize_t scratch_step,
+    int threads,
+) noexcept nogil:
+    """C = S + A B for few columns, by their transpose B^T A^T, whose tiles are wide."""
+    cdef Py_ssize_t first = 0, i, j, rows
+    cdef const real* none = NULL
+    cdef real transposed[NARROW * NARROW_ROWS]
+    while first < m:
+        rows = min(NARROW_ROWS, m - first)
+        gemm(n, rows, k, b, 1, b_row, a + first, a_column, 1, none, 0,
+             transposed, scratch, scratch_step, threads)
+        for i in range(rows):
+            for j in range(n):
+                c[(first + i) * n + j] = transposed[j * rows + i] + (
+                    s[(first + i) * s_row + j] if s != NULL else 0)
+        first += rows
+
+
 cdef inline void gemm(
     Py_ssize_t m,
     Py_ssize_t n,
@@ -441,6 +474,10 @@ cdef inline void gemm(
         return
     if k == 1:
         outer_product(m, n, a, a_row, b, b_column, s, s_row, c)
+        return
+    if n <= NARROW and m > NARROW and a_row == 1 and b_column == 1:
+        gemm_by_columns(
+            m, n, k, a, a_column, b, b_row, s, s_row, c, scratch, scratch_step, threads)
         return
     if threads > 1 and m * n * k >= SHARED_WORK:
         # A few more parts than threads, for one that is held up; of whole tiles.

@@ -21,7 +21,7 @@ DIRECTIVES = {
 }
 
 # Not -ffast-math, so that NaN and infinity are seen.
-COMPILE_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-g"]
+COMPILE_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-g0"]
 LINK_FLAGS = []
 if SANITIZE:
     COMPILE_FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]

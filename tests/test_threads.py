@@ -22,6 +22,9 @@ BATCH = 300
 LARGE_BATCH = 900  # of several blocks
 COUNTS = [2, 3, 16]
 
+# Of the same cnet as here, and of helpers.py.
+MODULES = os.pathsep.join([str(Path(cnet.__file__).parents[1]), str(Path(__file__).parent)])
+
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="counts threads in Linux's /proc"
 )
@@ -54,8 +57,7 @@ def run(code, **environment):
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "OMP_NUM_THREADS": "", **environment},
-        cwd=Path(__file__).parent,  # for helpers.py
+        env={**os.environ, "OMP_NUM_THREADS": "", "PYTHONPATH": MODULES, **environment},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -689,16 +689,18 @@ def accept(net):
     net.train_one(np.zeros(net.layers[0].n_inputs), np.eye(net.layers[-1].n_neurons)[0])
 
 
+# Arrays of floats, for lists never go the short way.
+ONE_HOT = np.array([0.0, 1.0])
 REFUSED = {
     "several rows": (np.zeros((2, 3)), np.eye(2), {}, ["x must be a single row", 2]),
     "no row": (np.zeros((0, 3)), np.eye(2), {}, ["x is empty"]),
-    "wide x": (np.zeros(4), [0, 1], {}, ["x must have 3 columns", "(4,)"]),
-    "narrow x": (np.zeros(2), [0, 1], {}, ["x must have 3 columns", "(2,)"]),
-    "3 dimensions": (np.zeros((1, 1, 3)), [0, 1], {}, ["1 or 2 dimensions"]),
-    "nan in x": (np.array([0, np.nan, 0]), [0, 1], {}, ["x must not have NaN", "x[0, 1]"]),
-    "inf in x": (np.array([0, 0, -np.inf]), [0, 1], {}, ["x must not have NaN", "x[0, 2]"]),
-    "huge x": (np.array([0, 0, 1e39]), [0, 1], {}, ["x must fit float32"]),
-    "text in x": (["a", "b", "c"], [0, 1], {}, ["x must be an array of real numbers"]),
+    "wide x": (np.zeros(4), ONE_HOT, {}, ["x must have 3 columns", "(4,)"]),
+    "narrow x": (np.zeros(2), ONE_HOT, {}, ["x must have 3 columns", "(2,)"]),
+    "3 dimensions": (np.zeros((1, 1, 3)), ONE_HOT, {}, ["1 or 2 dimensions"]),
+    "nan in x": (np.array([0, np.nan, 0]), ONE_HOT, {}, ["x must not have NaN", "x[0, 1]"]),
+    "inf in x": (np.array([0, 0, -np.inf]), ONE_HOT, {}, ["x must not have NaN", "x[0, 2]"]),
+    "huge x": (np.array([0, 0, 1e39]), ONE_HOT, {}, ["x must fit float32"]),
+    "text in x": (["a", "b", "c"], ONE_HOT, {}, ["x must be an array of real numbers"]),
     "wide y": (np.zeros(3), np.array([0, 0, 1.0]), {}, ["y must have 1 row", "(3,)"]),
     "nan in y": (np.zeros(3), np.array([0, np.nan]), {}, ["y must not have NaN", "y[0, 1]"]),
     "huge y": (np.zeros(3), np.array([0, 1e39]), {}, ["y must fit float32"]),
@@ -708,15 +710,15 @@ REFUSED = {
     "label 2": (np.zeros(3), 2, {}, ["labels from 0 to 1", "got 2"]),
     "huge label": (np.zeros(3), 2**62, {}, ["labels from 0 to 1", "got 4.61"]),
     "label 0.5": (np.zeros(3), 0.5, {}, ["labels from 0 to 1", "got 0.5"]),
-    "text as rate": (np.zeros(3), [0, 1], {"learning_rate": "1"}, ["learning_rate"], TypeError),
-    "negative rate": (np.zeros(3), [0, 1], {"learning_rate": -0.1}, ["learning_rate", "-0.1"]),
-    "nan as rate": (np.zeros(3), [0, 1], {"learning_rate": np.nan}, ["learning_rate", "nan"]),
-    "optimizer": (np.zeros(3), [0, 1], {"optimizer": "newton"}, ["optimizer", "'newton'"]),
-    "loss": (np.zeros(3), [0, 1], {"loss": "hinge"}, ["loss", "'hinge'"]),
-    "loss of another output": (np.zeros(3), [0, 1], {"loss": "poisson"}, ["loss 'poisson'"]),
+    "text as rate": (np.zeros(3), ONE_HOT, {"learning_rate": "1"}, ["learning_rate"], TypeError),
+    "negative rate": (np.zeros(3), ONE_HOT, {"learning_rate": -0.1}, ["learning_rate", "-0.1"]),
+    "nan as rate": (np.zeros(3), ONE_HOT, {"learning_rate": np.nan}, ["learning_rate", "nan"]),
+    "optimizer": (np.zeros(3), ONE_HOT, {"optimizer": "newton"}, ["optimizer", "'newton'"]),
+    "loss": (np.zeros(3), ONE_HOT, {"loss": "hinge"}, ["loss", "'hinge'"]),
+    "loss of another output": (np.zeros(3), ONE_HOT, {"loss": "poisson"}, ["loss 'poisson'"]),
     "function": (
         np.zeros(3),
-        [0, 1],
+        ONE_HOT,
         {"loss": lambda t, a: (0.0, a)},
         ["loss must be", "train_one", "function"],
     ),

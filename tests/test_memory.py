@@ -63,7 +63,7 @@ def activations(sizes):
 @pytest.mark.parametrize("sizes", [(784, 256, 10), (300, 1500, 1000, 10)], ids=str)
 def test_training(sizes, threads, optimizer, batch_size, copies):
     net = network(*sizes, hidden="relu", output="softmax", dtype="float32")
-    n = 2000 if batch_size is None else 3 * batch_size + 5
+    n = 1100 if batch_size is None else 3 * batch_size + 5
     x, y = numbers(n, sizes[0]), labels(n)
     parameters = net.parameters.nbytes
     block = min(n, batch_size or 512)

@@ -1,0 +1,145 @@
+"""The memory that training and predicting take beside the user's arrays, by tracemalloc.
+
+NumPy tells tracemalloc of its arrays, and the engine allocates nothing.
+"""
+
+import tracemalloc
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from helpers import network
+
+import cnet
+
+# For each thread: a panel, some rows of a tile, and the gradient of a piece of a layer, which is at most
+# 98,304 numbers and a row.
+PANELS = 600_000
+# Objects of Python: settings, the history, the table of layers.
+OBJECTS = 50_000
+ITEM = 4  # bytes of a float32
+
+
+@contextmanager
+def measured():
+    """Yield where the most memory that the block held at once, and what it left, will be found."""
+    found = SimpleNamespace()
+    tracemalloc.start()
+    try:
+        yield found
+        found.left, found.peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+
+def numbers(n, width):
+    return np.random.default_rng(0).random((n, width), np.float32)
+
+
+def labels(n):
+    return np.arange(n) % 10
+
+
+def activations(sizes):
+    """Bytes of a row's inputs and every layer's outputs."""
+    return sum(sizes) * ITEM
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "batch_size", "copies"),
+    [
+        # Adam's two, and the weights of the last finished epoch.
+        ("adam", 128, 3),
+        # The gradient as a whole, too.
+        (cnet.Adam(clip_norm=1.0), 128, 4),
+        ("adam", None, 4),
+        ("sgd", 128, 1),
+        (cnet.SGD(momentum=0.9), 1, 2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("sizes", [(784, 256, 10), (300, 1500, 1000, 10)], ids=str)
+def test_training(sizes, threads, optimizer, batch_size, copies):
+    net = network(*sizes, hidden="relu", output="softmax", dtype="float32")
+    n = 1100 if batch_size is None else 3 * batch_size + 5
+    x, y = numbers(n, sizes[0]), labels(n)
+    parameters = net.parameters.nbytes
+    block = min(n, batch_size or 512)
+    allowed = 2 * block * activations(sizes) + threads * PANELS + OBJECTS
+    # A layer's deltas in panels, which are padded to the widest tile.
+    allowed += block * (max(sizes[1:]) + 32) * ITEM
+    # The order of rows, and labels of the engine's own.
+    allowed += n * 16
+    with cnet.num_threads(threads), measured() as first:
+        net.train(x, y, epochs=1, batch_size=batch_size, optimizer=optimizer, verbose=False)
+    assert copies * parameters < first.peak < copies * parameters + allowed
+    # Only the optimizer's state stays.
+    moments = net._state.moments.nbytes
+    assert moments <= first.left < moments + OBJECTS
+    with cnet.num_threads(threads), measured() as second:
+        net.train(x, y, epochs=2, batch_size=batch_size, verbose=False)
+    assert second.peak < copies * parameters - moments + allowed
+    assert second.left < OBJECTS
+
+
+def test_shuffling_takes_an_index_for_each_row():
+    net = network(2, 3, 2, output="softmax", dtype="float32")
+    x, y = np.zeros((300_000, 2), np.float32), np.zeros(300_000, np.intp)
+
+    def peak(**settings):
+        with measured() as found:
+            net.train(x, y, batch_size=3000, verbose=False, **settings)
+        return found.peak
+
+    straight = peak(epochs=3, shuffle=False)
+    # Its own copy of the labels.
+    assert straight < y.nbytes + OBJECTS + 100_000
+    # Not one for each epoch.
+    assert y.nbytes - OBJECTS < peak(epochs=3) - straight < y.nbytes + OBJECTS
+
+
+# A large x, next to which nothing else counts.
+N, WIDTH = 40_000, 200
+LAYOUTS = {
+    "whole": lambda x: x,
+    "rows of a larger one": lambda x: np.concatenate([x, x])[100 : 100 + N],
+    "read-only": lambda x: np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape),
+}
+CALLS = {
+    "train": lambda net, x, y: net.train(x, y, epochs=1, batch_size=500, verbose=False),
+    "train, in order": lambda net, x, y: net.train(
+        x, y, epochs=1, batch_size=500, shuffle=False, optimizer="adam", verbose=False
+    ),
+    "train, full batch": lambda net, x, y: net.train(
+        x, y, epochs=1, batch_size=None, verbose=False
+    ),
+    "train, function": lambda net, x, y: net.train(
+        x, y, epochs=1, batch_size=500, loss=lambda t, a: (0.0, a - t), verbose=False
+    ),
+    "predict": lambda net, x, y: net.predict(x),
+    "predict_class": lambda net, x, y: net.predict_class(x),
+    "predictor": lambda net, x, y: net.predictor()(x),
+    "evaluate": lambda net, x, y: net.evaluate(x, y),
+    "loss_and_gradient": lambda net, x, y: net.loss_and_gradient(x, y),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_x_is_not_copied(call, layout):
+    net = network(WIDTH, 8, 3, hidden="relu", output="softmax", dtype="float32")
+    x, y = layout(numbers(N, WIDTH)), np.arange(N) % 3
+    with cnet.num_threads(1), measured() as found:
+        call(net, x, y)
+    # Outputs, targets, the order of rows and a block's activations.
+    assert found.peak < x.nbytes / 10
+
+
+def test_a_copy_would_be_seen():
+    net = network(WIDTH, 8, 3, hidden="relu", output="softmax", dtype="float32")
+    x = numbers(N, WIDTH)
+    with measured() as found:
+        net.predict(np.asfortranarray(x))
+    assert found.peak > x.nbytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 from typing import Any, Self
 
@@ -23,9 +24,6 @@ REDUCTIONS = ("mean", "sum")
 
 # Rows that a predictor takes at a time, at most.
 _PREDICTOR_ROWS = 128
-
-# The learning rate, optimizer and loss of train_one where none is given.
-_AS_LAST = (None, None, None)
 
 
 class NeuralNetwork:
@@ -81,7 +79,7 @@ class NeuralNetwork:
         # For single rows, once there has been one: what they need, ready to be called.
         self._row_predictor: Predictor | None = None
         self._row_learner: Learner | None = None
-        self._row_settings: tuple[Any, ...] = _AS_LAST
+        self._row_settings: tuple[Any, ...] = (None, None, None)
         self.history: training.History | None = None
         for layer in layers:
             if not isinstance(layer, Layer):
@@ -407,7 +405,7 @@ class NeuralNetwork:
         learning_rate: float | None = None,
         *,
         optimizer: str | Optimizer | None = None,
-        loss: str | Loss | None = None,
+        loss: str | Loss | LossFunction | None = None,
     ) -> float:
         """Learn from one row: a step of `train`, for data that come one by one.
 
@@ -424,7 +422,7 @@ class NeuralNetwork:
             the optimizer's usual one at first.
         optimizer, loss
             As in `train`: by default those that the network was last trained with, and "sgd" and "auto"
-            at first. `loss` must not be a function.
+            at first.
 
         Returns
         -------
@@ -441,11 +439,17 @@ class NeuralNetwork:
             Where the loss, a weight or the optimizer's state would not be finite; the weights are as
             they were.
         """
-        given = learning_rate, optimizer, loss
         learner = self._row_learner
+        last_rate, last_optimizer, last_loss = self._row_settings
+        # The objects of last time, or none: settings that are merely equal are looked at below.
+        as_last = optimizer is last_optimizer and loss is last_loss
+        if optimizer is None and loss is None:
+            as_last, last_rate = True, None if learning_rate is None else self._learning_rate
         if (
             learner is not None
-            and given in (_AS_LAST, (self._learning_rate, None, None), self._row_settings)
+            and as_last
+            and type(learning_rate) is type(last_rate)
+            and learning_rate == last_rate
             and self._lock.acquire(blocking=False)
         ):
             try:
@@ -454,6 +458,19 @@ class NeuralNetwork:
                 self._lock.release()
             if value is not None:
                 return self._learnt(value)
+        value = self._train_one(x, y, learning_rate, optimizer, loss)
+        self._row_settings = learning_rate, optimizer, loss
+        return self._learnt(value)
+
+    def _train_one(
+        self,
+        x: Any,
+        y: Any,
+        learning_rate: float | None,
+        optimizer: str | Optimizer | None,
+        loss: str | Loss | LossFunction | None,
+    ) -> float:
+        """Check everything, make the step, and keep what makes the next one quick."""
         program = self._ready()
         if optimizer is None:
             optimizer = self._state.optimizer if self._state is not None else SGD()
@@ -461,11 +478,6 @@ class NeuralNetwork:
                 learning_rate = self._learning_rate
         used_optimizer, rate = resolve_optimizer(optimizer, learning_rate)
         _, used_loss, data, _ = self._objective(x, y, loss, "mean", None)
-        if not isinstance(used_loss, Loss):
-            raise ValueError(
-                "loss must be a name or a cnet.Loss for train_one, got a function; "
-                "train takes one, with a single row too"
-            )
         if len(data.x) != 1:
             raise ValueError(f"x must be a single row, got {len(data.x)}")
         if not self._lock.acquire(blocking=False):
@@ -474,14 +486,28 @@ class NeuralNetwork:
             state = self._state
             if state is None or state.optimizer != used_optimizer:
                 state = used_optimizer.start(len(program.parameters), self._dtype, rate)
+            if isinstance(used_loss, Loss):
+                learner = training.learner(program, used_loss, state, rate)
+            else:
+                learner = None
+                settings = training.Settings(used_loss, True, rate, 1, 1, False)
+                run = training.Run(program, data, state, settings, self._rng)
+            # All memory is there: from here on the network changes.
             state.optimizer = used_optimizer
-            learner = training.learner(program, used_loss, state, rate)
-            self._state, self._loss, self._learning_rate = state, used_loss, rate
-            self._row_learner, self._row_settings = learner, given
-            value = learner.learn_from(data.x, data.targets, data.labels)
+            last_loss, self._loss = self._loss, used_loss
+            self._state, self._learning_rate = state, rate
+            self._row_learner = learner
+            if learner is not None:
+                value = learner.learn_from(data.x, data.targets, data.labels)
+            else:
+                totals, error = run.epochs(1)
+                if error is not None:
+                    self._loss = last_loss
+                    raise error
+                value = float(totals[0]) if len(totals) else math.nan
         finally:
             self._lock.release()
-        return self._learnt(value)
+        return value
 
     def _learnt(self, loss: float) -> float:
         """Return the loss of a step, or raise where it was not made."""

@@ -33,7 +33,7 @@ def set_num_threads(n: int | None) -> None:
         Where `n` is none of these; nothing is changed.
     """
     global _chosen
-    _chosen = _as_number_of_threads(n)
+    _chosen = None if n is None else _as_number_of_threads(n)
 
 
 def get_num_threads() -> int:
@@ -62,9 +62,7 @@ def num_threads(n: int) -> Iterator[None]:
         _chosen_here.reset(token)
 
 
-def _as_number_of_threads(n: int | None) -> int | None:
-    if n is None:
-        return None
+def _as_number_of_threads(n: int) -> int:
     n = as_integer("n", n, 1)
     if n > engine.MOST_THREADS:
         raise ValueError(f"n must be at most {engine.MOST_THREADS} threads, got {n}")
@@ -77,6 +75,6 @@ def _default() -> int:
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     # OpenMP's own form, a number for each level of nesting.
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if wanted.isdecimal() and int(wanted) > 0:
+    if wanted.isdecimal() and len(wanted) < 10 and int(wanted) > 0:
         cores = min(cores, int(wanted))
     return min(cores, engine.MOST_THREADS)

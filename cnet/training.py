@@ -319,7 +319,7 @@ def learner(
         aligned_empty(program.n_inputs + program.n_outputs, program.dtype),
         loss.code,
         loss.setting,
-        isinstance(loss, CrossEntropy) and program.n_outputs > 1,
+        isinstance(loss, CrossEntropy),
         loss.low,
         loss.high,
         state.optimizer.code,

@@ -114,7 +114,7 @@ class Learner:
         row: NDArray[Any],
         loss: int,
         setting: float,
-        by_labels: bool,
+        cross_entropy: bool,
         low: float,
         high: float,
         optimizer: int,

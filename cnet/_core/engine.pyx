@@ -64,8 +64,10 @@ cdef struct Watch:
 
 
 cdef int look_for_signals(Watch* watch, double work) except -1 nogil:
-    """Raise KeyboardInterrupt, or run the user's signal handler, at most 50 ms late."""
+    """Raise KeyboardInterrupt, or run the user's signal handler, at most 50 ms late; NULL: do not look."""
     cdef clock_t now
+    if watch == NULL:
+        return 0
     watch.work += work
     if watch.work > 1e6:
         watch.work = 0
@@ -397,12 +399,9 @@ cdef enum:
 
 
 cdef bint read_row(values, Py_ssize_t n, real* row):
-    """Copy an array of n floats, or a number where n is 1; False where it is another thing or not finite."""
+    """Copy an array of n floats; False where it is another thing or not finite."""
     cdef Py_ssize_t i, stride
     cdef const char* data
-    if n == 1 and isinstance(values, float):
-        row[0] = <real><double>values
-        return finite(row, 1)
     if (type(values) is not cnp.ndarray or cnp.PyArray_NDIM(values) != 1
             or cnp.PyArray_DIM(values, 0) != n or not cnp.PyArray_ISBEHAVED_RO(values)):
         return False
@@ -448,7 +447,8 @@ cdef class Predictor:
     x : ndarray of shape (n_inputs,) or (n, n_inputs)
         C-contiguous and of the network's dtype.
     out : ndarray of shape (n_outputs,) or (n, n_outputs), optional
-        Where to put the outputs; likewise contiguous. By default a new array.
+        Where to put the outputs; likewise contiguous, and of memory that is not x's. By default a new
+        array.
 
     Returns
     -------
@@ -590,12 +590,12 @@ cdef double learn_row(
     real* workspace,  # scratch
 ) except? -1 nogil:
     """Loss of the row before the step; NaN, and the parameters as they were, where it would not be finite."""
-    cdef Watch watch = Watch(0, 0)
     cdef double total
     memcpy(before, parameters, n_parameters * sizeof(real))
+    # Python looks for signals after the call; in its midst one would leave half a step.
     total = train_epoch[real](
         network, objective, 1, NULL, 1, True, optimizer, settings, steps, n_parameters, parameters,
-        gradient, moments, workspace, &watch)
+        gradient, moments, workspace, NULL)
     if isfinite(total) and finite(parameters, n_parameters) and finite(moments, n_moments):
         return total
     memcpy(parameters, before, n_parameters * sizeof(real))
@@ -622,7 +622,7 @@ cdef class Learner:
     cdef void* targets
     cdef void* x
     cdef intp_t label
-    cdef bint by_labels
+    cdef bint cross_entropy
     cdef double low
     cdef double high
     cdef Py_ssize_t n_outputs
@@ -635,7 +635,7 @@ cdef class Learner:
         row,  # scratch, of the inputs and then the outputs
         Py_ssize_t loss,
         double setting,
-        bint by_labels,  # also an integer is a target
+        bint cross_entropy,  # labels are targets, and targets sum to 1
         double low,  # the range of targets
         double high,
         Py_ssize_t optimizer,
@@ -660,7 +660,7 @@ cdef class Learner:
         self.targets = (
             <char*>self.x + self.network.layers[0].n_inputs * cnp.PyArray_ITEMSIZE(row))
         self.objective = Objective(self.x, NULL, NULL, NULL, loss, setting)
-        self.by_labels = by_labels
+        self.cross_entropy = cross_entropy
         self.low = low
         self.high = high
         self.optimizer = optimizer
@@ -679,21 +679,25 @@ cdef class Learner:
         cdef double total = 0
         self.objective.labels = NULL
         self.objective.targets = targets
-        if self.by_labels and isinstance(y, int):
+        if self.n_outputs == 1 and isinstance(y, float):
+            targets[0] = <real><double>y
+            if not finite(targets, 1):
+                return False
+        elif self.cross_entropy and self.n_outputs > 1 and isinstance(y, int):
             if not 0 <= y < self.n_outputs:
                 return False
             self.label = y
             self.objective.labels = &self.label
             self.objective.targets = NULL
             return True
-        if not read_row(y, self.n_outputs, targets):
+        elif not read_row(y, self.n_outputs, targets):
             return False
         for i in range(self.n_outputs):
             if not self.low <= targets[i] <= self.high:
                 return False
             total += targets[i]
         # Rows that do not sum to 1 are for the caller to refuse, or to let pass.
-        return not self.by_labels or abs(total - 1) < 1e-6
+        return not self.cross_entropy or abs(total - 1) < 1e-6
 
     def __call__(self, x, y):
         """Learn from a row of floats; returns its loss from before, or None where they are no floats."""

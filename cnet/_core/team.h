@@ -93,7 +93,7 @@ static void *team_work(void *number)
             TEAM_PAUSE();
         } else {
             team_sleep(thread);
-                    looks = 0;
+            looks = 0;
         }
     }
     return NULL;

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks import training
 from benchmarks.groups import Group
 from benchmarks.measure import Result, Settings, by_turns, timed
+from benchmarks.workloads import Workload
 
 ROWS = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 PARAMETERS = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
@@ -31,12 +32,12 @@ def parameters_of(sizes: Sequence[int]) -> int:
     return sum((n_inputs + 1) * n_neurons for n_inputs, n_neurons in pairwise(sizes))
 
 
-def workloads_of(name: str, settings: Settings) -> list[training.Workload]:
+def workloads_of(name: str, settings: Settings) -> list[Workload]:
     """Return the workloads from the smallest to the largest."""
     limit = QUICK_LIMIT if settings.quick else math.inf
     if name == "growth-rows":
-        return [training.Workload(n, (20, 100, 2), 200) for n in ROWS if n <= limit]
-    return [training.Workload(1_024, two_equal_layers(n), 128) for n in PARAMETERS if n <= limit]
+        return [Workload(n, (20, 100, 2), 200) for n in ROWS if n <= limit]
+    return [Workload(1_024, two_equal_layers(n), 128) for n in PARAMETERS if n <= limit]
 
 
 def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:

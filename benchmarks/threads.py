@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from benchmarks import training
+from benchmarks import training, workloads
 from benchmarks.groups import Group
 from benchmarks.machine import stay_on
 from benchmarks.measure import Result, Settings, Task, by_turns, timed
@@ -32,7 +32,7 @@ def task_on(n_threads: int, train: training.Trainer) -> Task:
 
 def epochs(name: str, settings: Settings) -> dict[str, list[float]]:
     """Time epochs of one network with each number of threads."""
-    train = training.trainers(training.workload_of(name, settings), ())["cnet"]
+    train = training.trainers(workloads.workload_of(name, settings), ())["cnet"]
     tasks = {
         f"{n} thread{'s' if n > 1 else ''}": task_on(n, train)
         for n in numbers_of_threads(len(settings.cores))
@@ -44,7 +44,7 @@ def epochs(name: str, settings: Settings) -> dict[str, list[float]]:
 
 def measure(name: str, settings: Settings) -> list[Result]:
     """Measure in a process of its own, which may use all cores from its start."""
-    workload = training.workload_of(WORKLOADS[name], settings)
+    workload = workloads.workload_of(WORKLOADS[name], settings)
     with ProcessPoolExecutor(1, get_context("spawn"), stay_on, (settings.cores,)) as pool:
         times = pool.submit(epochs, WORKLOADS[name], settings).result()
     return [
@@ -62,7 +62,7 @@ GROUP = Group(
     title="Threads",
     about="The training epochs once more, by cnet with one thread and with more, on all cores.",
     workloads={
-        name: f"{training.WORKLOADS[of]}, on several threads" for name, of in WORKLOADS.items()
+        name: f"{workloads.WORKLOADS[of]}, on several threads" for name, of in WORKLOADS.items()
     },
     peers=(),
     measure=measure,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.training import Trainer, Workload, data, start
+from benchmarks.workloads import Workload, data, start
+
+# Trains so many whole shuffled epochs and returns the mean loss of the last.
+Trainer: TypeAlias = Callable[[int], float]
 
 
 def cnet_trainer(workload: Workload) -> Trainer:

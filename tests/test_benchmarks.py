@@ -19,6 +19,7 @@ from benchmarks import (
     predictors,
     threads,
     training,
+    workloads,
 )
 from benchmarks.fullbatch import INPUTS, OUTPUTS, SIZES, NumpyTutorial
 from cnet import classic
@@ -69,7 +70,7 @@ def test_names_are_of_one_thing_only():
     [
         (["mnist", "tiny"], {"train": ["tiny", "mnist"]}),
         (["import", "online"], {"online": list(online.WORKLOADS), "import": ["import"]}),
-        (["train", "tiny"], {"train": list(training.WORKLOADS)}),
+        (["train", "tiny"], {"train": list(workloads.WORKLOADS)}),
         ([], {name: list(group.workloads) for name, group in command_line.GROUPS.items()}),
     ],
     ids=["workloads", "groups", "both", "all"],
@@ -173,7 +174,7 @@ def test_every_peer_takes_part_somewhere():
 def test_losses_agree():
     # From one start they differ in the order of the rows alone, which by itself makes a standard
     # deviation of 0.1 % in this loss: 0.5 % is five of them.
-    workload = training.WORKLOADS["tiny"]
+    workload = workloads.WORKLOADS["tiny"]
     found = training.trainers(workload, installed("numpy", "sklearn", "torch", "jax"))
     losses = {name: train(workload.loss_epochs) for name, train in found.items()}
     assert losses.keys() >= {"cnet", "NumPy", "scikit-learn"}
@@ -253,7 +254,7 @@ def test_ratios_are_of_medians():
 
 def test_operations():
     # Forward and the weights' gradient in both layers, the inputs' in the second alone.
-    assert training.Workload(10, (4, 8, 3), 5).operations == 10 * 2 * (2 * 32 + 3 * 24)
+    assert workloads.Workload(10, (4, 8, 3), 5).operations == 10 * 2 * (2 * 32 + 3 * 24)
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])

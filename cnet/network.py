@@ -453,14 +453,14 @@ class NeuralNetwork:
             and self._lock.acquire(blocking=False)
         ):
             try:
-                value = learner(x, y)
+                # Another thread may have trained, or added a layer, before the lock was ours.
+                if learner is self._row_learner:
+                    value = learner(x, y)
+                    if value is not None:
+                        return self._learnt(value)
             finally:
                 self._lock.release()
-            if value is not None:
-                return self._learnt(value)
-        value = self._train_one(x, y, learning_rate, optimizer, loss)
-        self._row_settings = learning_rate, optimizer, loss
-        return self._learnt(value)
+        return self._train_one(x, y, learning_rate, optimizer, loss)
 
     def _train_one(
         self,
@@ -471,18 +471,20 @@ class NeuralNetwork:
         loss: str | Loss | LossFunction | None,
     ) -> float:
         """Check everything, make the step, and keep what makes the next one quick."""
-        program = self._ready()
+        given = learning_rate, optimizer, loss
         if optimizer is None:
             optimizer = self._state.optimizer if self._state is not None else SGD()
             if learning_rate is None:
                 learning_rate = self._learning_rate
         used_optimizer, rate = resolve_optimizer(optimizer, learning_rate)
-        _, used_loss, data, _ = self._objective(x, y, loss, "mean", None)
+        program, used_loss, data, _ = self._objective(x, y, loss, "mean", None)
         if len(data.x) != 1:
             raise ValueError(f"x must be a single row, got {len(data.x)}")
         if not self._lock.acquire(blocking=False):
             raise RuntimeError("the network is being trained already, by another thread")
         try:
+            if program is not self._program:
+                raise RuntimeError("layers were added by another thread while x and y were checked")
             state = self._state
             if state is None or state.optimizer != used_optimizer:
                 state = used_optimizer.start(len(program.parameters), self._dtype, rate)
@@ -496,7 +498,7 @@ class NeuralNetwork:
             state.optimizer = used_optimizer
             last_loss, self._loss = self._loss, used_loss
             self._state, self._learning_rate = state, rate
-            self._row_learner = learner
+            self._row_learner, self._row_settings = learner, given
             if learner is not None:
                 value = learner.learn_from(data.x, data.targets, data.labels)
             else:
@@ -505,9 +507,9 @@ class NeuralNetwork:
                     self._loss = last_loss
                     raise error
                 value = float(totals[0]) if len(totals) else math.nan
+            return self._learnt(value)
         finally:
             self._lock.release()
-        return value
 
     def _learnt(self, loss: float) -> float:
         """Return the loss of a step, or raise where it was not made."""
@@ -546,9 +548,10 @@ class NeuralNetwork:
             row = self._row_predictor.row(x)
             if row is not None:
                 return row
+        program = self._ready()
         outputs = self._predict(x, "x")
-        if outputs.ndim == 1 and self._row_predictor is None:
-            self._row_predictor = self._ready().predictor(1)
+        if outputs.ndim == 1 and self._row_predictor is None and program is self._program:
+            self._row_predictor = program.predictor(1)
         return outputs
 
     def predictor(self) -> Predictor:

@@ -122,6 +122,12 @@ class OptimizerState:
     moments: NDArray[Any]
     steps: NDArray[np.intp]
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # Arrays of its own: what is unpickled may lie in read-only memory, as joblib's does.
+        self.moments = self.moments.copy()
+        self.steps = self.steps.copy()
+
     def restart(self, learning_rate: float) -> None:
         """Go back to before the first step."""
         self.moments[:] = np.reshape(self.optimizer._first_moments(learning_rate), (-1, 1))

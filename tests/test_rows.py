@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 import threading
 import tracemalloc
 
@@ -888,3 +890,103 @@ def test_rows_that_are_the_networks_own_weights():
         copied = x.copy(), y.copy()
         assert one.train_one(x, y, 0.1) == other.train_one(*copied, 0.1)
         same(one.parameters, other.parameters)
+
+
+# What a row and a batch of rows must not differ in
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ["softplus", "sigmoid", "tanh", "elu", "exp"])
+def test_equal_rows_of_a_batch_have_equal_outputs(activation, dtype):
+    """The compiler may compute the remainder of a vector loop by another sequence of roundings."""
+    net = cnet.NeuralNetwork(cnet.Layer(1, 1, activation, bias=False), dtype=dtype)
+    net.parameters[:] = 1
+    values = np.random.default_rng(0).normal(scale=2, size=3000)
+    for value in [-0.5400709, *values]:  # the first has been seen to differ
+        outputs = net.predict(np.full((19, 1), value, dtype))
+        assert (outputs == outputs[0]).all()
+        assert net.predict(np.full(1, value, dtype)) == outputs[0]
+
+
+def test_the_sign_of_zero():
+    net = cnet.NeuralNetwork(cnet.Layer(1, 3, "linear", bias=False))
+    net.parameters[:] = -1
+    assert not np.signbit(net.predict(np.zeros((2, 1)))).any()
+    assert not np.signbit(net.predict(np.zeros(1))).any()
+    assert not np.signbit(net.predict(np.zeros(1))).any()
+
+
+# Memory that is not to be written to
+
+
+def test_an_unpickled_state_in_read_only_memory():
+    net = network(30, 40, 2)
+    net.train_one(np.ones(30), np.ones(2), optimizer="adam")
+    buffers = []
+    data = pickle.dumps(net, protocol=5, buffer_callback=buffers.append)
+    frozen = [bytes(buffer.raw()) for buffer in buffers]
+    assert frozen
+    kept = [bytes(bytearray(piece)) for piece in frozen]
+    twin = pickle.loads(data, buffers=frozen)
+    assert twin.train_one(np.ones(30), np.ones(2)) == net.train_one(np.ones(30), np.ones(2))
+    twin.train(np.ones((2, 30)), np.ones((2, 2)), epochs=2, verbose=False)
+    assert frozen == kept
+
+
+def test_frozen_parameters_do_not_learn():
+    net = network(3, 2)
+    net.train_one(np.ones(3), np.ones(2))
+    before = net.parameters.copy()
+    net.parameters.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        net.train_one(np.ones(3), np.ones(2))
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+def test_outputs_of_a_predictor_in_the_memory_of_its_inputs():
+    net = network(2, 2)
+    x = np.random.default_rng(0).normal(size=(2000, 2))
+    wanted = net.predict(x[:-1])
+    predict = net.predictor()
+    with refused("out", "overlaps"):
+        predict(x[:-1], out=x[1:])
+    np.testing.assert_array_equal(predict(x[:-1]), wanted)
+    few = x[:5].copy()  # of one block
+    predict(few[:-1], out=few[1:])
+    np.testing.assert_array_equal(few[1:], wanted[:4])
+
+
+def test_a_read_only_out():
+    out = np.empty(2)
+    out.flags.writeable = False
+    with refused("out", "writable", "read-only"):
+        network(3, 2).predictor()(np.zeros(3), out=out)
+
+
+INTERRUPTED = """
+import signal
+import numpy as np
+import cnet
+
+def stop(*_):
+    raise InterruptedError
+
+signal.signal(signal.SIGALRM, stop)
+net = cnet.NeuralNetwork(cnet.Layer(600, 600), cnet.Layer(600, 600), seed=0)
+x = np.ones((40_000, 600), np.float32)
+predict = net.predictor()
+wanted = predict(x[:2])
+for _ in range(3):
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        predict(x)
+    except InterruptedError:
+        print("interrupted", (predict(x[:2]) == wanted).all())
+"""
+
+
+def test_an_interrupted_predictor_can_be_used_again():
+    found = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert found.stdout == "interrupted True\n" * 3

@@ -418,14 +418,15 @@ cdef bint read_row(values, Py_ssize_t n, real* row):
     return finite(row, n)
 
 
-cdef void predict_rows(
+cdef int predict_rows(
     Network* network,
     const real* parameters,  # IN
     Py_ssize_t n,
     const real* x,  # IN
     real* workspace,  # scratch
     real* outputs,  # OUT
-) noexcept nogil:
+    Watch* watch,
+) except -1 nogil:
     cdef Py_ssize_t first = 0, B
     cdef Py_ssize_t I = network.layers[0].n_inputs
     cdef Py_ssize_t O = network.layers[network.n_layers - 1].n_neurons
@@ -434,7 +435,9 @@ cdef void predict_rows(
         B = min(network.capacity, n - first)
         a_BO = forward_block(network, parameters, 0, B, x + first * I, workspace)
         memcpy(outputs + first * O, a_BO, B * O * sizeof(real))
+        look_for_signals(watch, work_of(network, B))
         first += B
+    return 0
 
 
 cdef class Predictor:
@@ -503,21 +506,23 @@ cdef class Predictor:
             and (n_dimensions == 1 or n_dimensions == 2)
             and cnp.PyArray_DIM(array, n_dimensions - 1) == width)
 
-    cdef void run(self, Py_ssize_t n, const void* x, void* outputs) noexcept nogil:
+    cdef int run(self, Py_ssize_t n, const void* x, void* outputs, Watch* watch) except -1 nogil:
         if self.dtype == cnp.NPY_FLOAT32:
             predict_rows[float](
                 &self.network, <const float*>self.values, n, <const float*>x, <float*>self.memory,
-                <float*>outputs)
+                <float*>outputs, watch)
         else:
             predict_rows[double](
                 &self.network, <const double*>self.values, n, <const double*>x, <double*>self.memory,
-                <double*>outputs)
+                <double*>outputs, watch)
+        return 0
 
     def __call__(self, x, out=None):
         cdef Py_ssize_t n = 1
         cdef cnp.npy_intp[2] shape
-        cdef const void* x_data
-        cdef void* out_data
+        cdef const char* x_data
+        cdef char* out_data
+        cdef Watch watch
         if not self.is_ours(x, self.n_inputs):
             raise self.complaint("x", x, self.n_inputs)
         if cnp.PyArray_NDIM(x) == 2:
@@ -530,20 +535,28 @@ cdef class Predictor:
                 or cnp.PyArray_SIZE(out) != n * self.n_outputs
                 or cnp.PyArray_NDIM(out) != cnp.PyArray_NDIM(x)):
             raise self.complaint("out", out, self.n_outputs)
-        x_data = cnp.PyArray_DATA(x)
-        out_data = cnp.PyArray_DATA(out)
+        x_data = cnp.PyArray_BYTES(x)
+        out_data = cnp.PyArray_BYTES(out)
+        # Of one block all is read before anything is written.
+        if n > self.network.capacity and (
+                x_data < out_data + cnp.PyArray_NBYTES(out)
+                and out_data < x_data + cnp.PyArray_NBYTES(x)):
+            raise ValueError("out must be of memory that is not x's, got an array that overlaps x")
         if self.busy:
             raise RuntimeError(
                 "the predictor is being used by another thread: make one for each, net.predictor()")
         if n * self.work < LONG_WORK:
-            self.run(n, x_data, out_data)
+            self.run(n, x_data, out_data, NULL)
             return out
+        watch = Watch(0, clock())
         self.busy = True
         team_enter()
-        with nogil:
-            self.run(n, x_data, out_data)
-        team_leave()
-        self.busy = False
+        try:
+            with nogil:
+                self.run(n, x_data, out_data, &watch)
+        finally:
+            team_leave()
+            self.busy = False
         return out
 
     cdef complaint(self, name, array, width):
@@ -553,8 +566,14 @@ cdef class Predictor:
             f"{', for as many rows as x' if name == 'out' else ''}")
         if type(array) is not cnp.ndarray:
             return TypeError(f"{wanted}, got {type(array).__name__}")
-        contiguous = "" if cnp.PyArray_IS_C_CONTIGUOUS(array) else ", not contiguous"
-        return ValueError(f"{wanted}, got dtype {array.dtype} and shape {array.shape}{contiguous}")
+        got = f"dtype {array.dtype} and shape {array.shape}"
+        if not cnp.PyArray_IS_C_CONTIGUOUS(array):
+            got += ", not contiguous"
+        if not cnp.PyArray_ISALIGNED(array):
+            got += ", not aligned"
+        if name == "out" and not cnp.PyArray_ISWRITEABLE(array):
+            got += ", read-only"
+        return ValueError(f"{wanted}, got {got}")
 
     def row(self, x):
         """Outputs for one row of floats; None where it is no array of them, or much work."""
@@ -571,7 +590,7 @@ cdef class Predictor:
             if not read_row(x, self.n_inputs, <double*>row):
                 return None
         out = cnp.PyArray_SimpleNew(1, &n_outputs, self.dtype)
-        self.run(1, row, cnp.PyArray_DATA(out))
+        self.run(1, row, cnp.PyArray_DATA(out), NULL)
         return out
 
 
@@ -722,6 +741,8 @@ cdef class Learner:
 
     cdef double learn(self) except? -1:
         cdef double total
+        if not cnp.PyArray_ISWRITEABLE(self.arrays[0]):
+            raise ValueError("the network's parameters must be writable to learn, got a read-only array")
         if work_of(&self.network, 1) < LONG_WORK:
             return self.learn_nogil()
         with nogil:

@@ -320,7 +320,7 @@ cdef inline void outer_product(
 ) noexcept nogil:
     """C = S + A B for a single column of A and a single row of B."""
     cdef Py_ssize_t i, j
-    cdef real a_i
+    cdef real a_i, zero = zeros(c)[0]
     for i in range(m):
         a_i = a[i * a_row]
         if s != NULL:
@@ -328,7 +328,8 @@ cdef inline void outer_product(
                 c[i * n + j] = s[i * s_row + j] + a_i * b[j * b_column]
         else:
             for j in range(n):
-                c[i * n + j] = a_i * b[j * b_column]
+                # A sum from 0 as all others, which -0 would not be.
+                c[i * n + j] = zero + a_i * b[j * b_column]
 
 
 # A product as the threads of a team see it, which take a block of rows by some tiles of columns each.

@@ -113,17 +113,16 @@ static void team_forget(void)
     atomic_flag_clear(&team.busy);
 }
 
+static int team_watches_forks = 0;
+
 /* Workers enough for so many threads, or as many as the system gives. */
 static void team_hire(int size)
 {
-    static int watching_forks = 0;
     pthread_attr_t attributes;
     sigset_t all, before;
     if (team.workers >= size - 1)
         return;
-    if (!watching_forks)
-        watching_forks = pthread_atfork(NULL, NULL, team_forget) == 0;
-    if (!watching_forks || pthread_attr_init(&attributes) != 0)
+    if (!team_watches_forks || pthread_attr_init(&attributes) != 0)
         return;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     /* Signals are for the threads of the program. */
@@ -174,8 +173,13 @@ static void team_run(int size, ptrdiff_t parts, team_task task, void *context)
     atomic_flag_clear(&team.busy);
 }
 
-/* Around the work of a thread of Python. */
-static void team_enter(void) { atomic_fetch_add(&team.callers, 1); }
+/* Around the work of a thread of Python, which has the GIL here. */
+static void team_enter(void)
+{
+    if (!team_watches_forks)
+        team_watches_forks = pthread_atfork(NULL, NULL, team_forget) == 0;
+    atomic_fetch_add(&team.callers, 1);
+}
 
 static void team_leave(void)
 {

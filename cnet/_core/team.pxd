@@ -6,6 +6,6 @@ cdef extern from "team.h" nogil:
 
     # Every part once, by up to `size` threads, each with a number below `size`.
     void team_run(int size, Py_ssize_t parts, team_task task, void* context) noexcept
-    # Around the work of one of Python's threads.
+    # Around the work of one of Python's threads, with the GIL.
     void team_enter() noexcept
     void team_leave() noexcept

@@ -56,4 +56,7 @@ engines = [
     for isa, flags in ISAS.items()
 ]
 
-setup(ext_modules=[cpu, *engines], options={"build_ext": {"force": True}})
+setup(
+    ext_modules=[cpu, *engines],
+    options={"build_ext": {"force": True, "parallel": os.cpu_count()}},
+)

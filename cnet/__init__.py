@@ -1,5 +1,6 @@
 """Dense neural networks on the CPU, compiled."""
 
+from cnet._core.engine import Predictor
 from cnet.config import show_config
 from cnet.initializers import (
     GlorotNormal,
@@ -54,6 +55,7 @@ __all__ = [
     "Optimizer",
     "Orthogonal",
     "Poisson",
+    "Predictor",
     "Quantile",
     "RMSprop",
     "Rprop",

@@ -592,13 +592,12 @@ def test_defaults_of_train_one():
     steps_with(
         ((), {}, 1e-3, "sgd", "auto"),
         ((0.5,), {}, 0.5, "sgd", "auto"),
-        ((), {}, 0.5, "sgd", "auto"),
-        ((), {"loss": huber}, 0.5, "sgd", huber),
-        ((), {}, 0.5, "sgd", huber),
+        ((), {}, 1e-3, "sgd", "auto"),
+        ((), {"loss": huber}, 1e-3, "sgd", huber),
+        ((), {}, 1e-3, "sgd", huber),
         ((0.2,), {}, 0.2, "sgd", huber),
         ((0.2,), {"loss": "absolute_error"}, 0.2, "sgd", "absolute_error"),
         ((0.2,), {}, 0.2, "sgd", "absolute_error"),
-        # With an optimizer its own usual rate, not the last.
         ((), {"optimizer": "adam"}, 1e-3, "adam", "absolute_error"),
         ((), {}, 1e-3, "adam", "absolute_error"),
         ((0.02,), {}, 0.02, "adam", "absolute_error"),
@@ -629,8 +628,7 @@ def test_train_one_goes_by_the_last_training():
             net.train([ROW], [TARGETS], rate, 3, optimizer=optimizer, loss=loss, verbose=False)
         for _ in range(3):
             found = one.train_one(ROW, TARGETS)
-            # `train` takes the optimizer's own rate where it is given none.
-            assert [found] == other.train([ROW], [TARGETS], rate, 1, verbose=False)["loss"]
+            assert [found] == other.train([ROW], [TARGETS], epochs=1, verbose=False)["loss"]
         np.testing.assert_array_equal(one.parameters, other.parameters)
 
 
@@ -990,3 +988,31 @@ def test_an_interrupted_predictor_can_be_used_again():
         [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60, check=True
     )
     assert found.stdout == "interrupted True\n" * 3
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint8, np.int16])
+def test_labels_of_any_integer_type_take_the_short_way(kind):
+    nets = [drawn(network(4, 3, output="softmax", dtype="float32")) for _ in range(2)]
+    for label in (0, 2, 1, 2):
+        losses = [
+            net.train_one(ROW, y, 0.1) for net, y in zip(nets, (label, kind(label)), strict=True)
+        ]
+        assert losses[0] == losses[1]
+        assert nets[0]._row_learner(ROW, kind(label)) == nets[1]._row_learner(ROW, label)
+    with refused("labels from 0 to 2", "3", of=nets):
+        nets[0].train_one(ROW, kind(3), 0.1)
+
+
+@pytest.mark.parametrize("kind", [float, int, np.float32, np.float64, np.int64])
+def test_numbers_of_any_type_take_the_short_way(kind):
+    nets = [drawn(network(4, 1, output="linear", dtype="float32")) for _ in range(2)]
+    for target in (1, -2, 0):
+        ys = (np.array([target], np.float64), kind(target))
+        losses = [net.train_one(ROW, y, 0.1) for net, y in zip(nets, ys, strict=True)]
+        assert losses[0] == losses[1]
+        assert nets[0]._row_learner(ROW, kind(target)) == nets[1]._row_learner(ROW, ys[0])
+
+
+def test_a_predictor_is_not_pickled():
+    with refused("pickle the network", error=TypeError):
+        pickle.dumps(network(3, 2).predictor())

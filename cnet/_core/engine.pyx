@@ -7,6 +7,7 @@ not apply is given empty.
 """
 
 cimport numpy as cnp
+import numpy as np
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport NAN, isfinite
@@ -41,6 +42,9 @@ LOSSES = loss_codes()
 OPTIMIZERS = optimizer_codes()
 OPTIMIZER_SETTINGS = SETTINGS_LENGTH
 MOST_THREADS = TEAM_MOST_THREADS
+
+cdef tuple INTEGERS = (int, np.integer)
+cdef tuple REAL_NUMBERS = (float, int, np.floating, np.integer)
 
 PROGRAM_COLUMNS = sizeof(Layer) // sizeof(intp_t)
 
@@ -559,6 +563,10 @@ cdef class Predictor:
             self.busy = False
         return out
 
+    def __reduce__(self):
+        raise TypeError(
+            "a predictor cannot be pickled or copied: pickle the network, and call predictor() there")
+
     cdef complaint(self, name, array, width):
         wanted = (
             f"{name} must be a C-contiguous {'writable ' if name == 'out' else ''}array of dtype "
@@ -698,11 +706,11 @@ cdef class Learner:
         cdef double total = 0
         self.objective.labels = NULL
         self.objective.targets = targets
-        if self.n_outputs == 1 and isinstance(y, float):
+        if self.n_outputs == 1 and isinstance(y, REAL_NUMBERS):
             targets[0] = <real><double>y
             if not finite(targets, 1):
                 return False
-        elif self.cross_entropy and self.n_outputs > 1 and isinstance(y, int):
+        elif self.cross_entropy and self.n_outputs > 1 and isinstance(y, INTEGERS):
             if not 0 <= y < self.n_outputs:
                 return False
             self.label = y

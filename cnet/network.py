@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import threading
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -24,6 +24,16 @@ REDUCTIONS = ("mean", "sum")
 
 # Rows that a predictor takes at a time, at most.
 _PREDICTOR_ROWS = 128
+
+
+class _RowStep(NamedTuple):
+    """What `train_one` needs to make the same step again, and what it was called with."""
+
+    learner: Learner
+    learning_rate: float | None
+    optimizer: str | Optimizer | None
+    loss: str | Loss | LossFunction | None
+    rate: float
 
 
 class NeuralNetwork:
@@ -75,11 +85,9 @@ class NeuralNetwork:
         self._state: OptimizerState | None = None
         self._loss: Loss | LossFunction | None = None
         self._lock = threading.Lock()  # held while it trains
-        self._learning_rate: float | None = None  # that it was last trained with
         # For single rows, once there has been one: what they need, ready to be called.
         self._row_predictor: Predictor | None = None
-        self._row_learner: Learner | None = None
-        self._row_settings: tuple[Any, ...] = (None, None, None)
+        self._row_step: _RowStep | None = None
         self.history: training.History | None = None
         for layer in layers:
             if not isinstance(layer, Layer):
@@ -205,9 +213,8 @@ class NeuralNetwork:
         for layer, weights in zip(added, drawn, strict=True):
             layer.weights = weights
         self._n_inputs = layers[0].n_inputs
-        # They belong to the outputs of before.
+        # Both belong to the outputs of before.
         self._state = None
-        self._learning_rate = None
         self._loss = None
 
     def _adopt(self, layers: list[Layer], program: Program) -> None:
@@ -219,7 +226,7 @@ class NeuralNetwork:
         self._layers = layers
         self._program = program
         self._row_predictor = None
-        self._row_learner = None
+        self._row_step = None
 
     def _ready(self) -> Program:
         """Return the program, or say what is missing."""
@@ -334,8 +341,7 @@ class NeuralNetwork:
             # All memory is there: from here on the network changes.
             state.optimizer = used_optimizer  # an equal one may have another learning rate
             self._state = state
-            self._learning_rate = rate
-            self._row_learner = None
+            self._row_step = None
             history = self.history = training.History(loss=[])
             last_loss, self._loss = self._loss, used_loss
             try:
@@ -439,23 +445,22 @@ class NeuralNetwork:
             Where the loss, a weight or the optimizer's state would not be finite; the weights are as
             they were.
         """
-        learner = self._row_learner
-        last_rate, last_optimizer, last_loss = self._row_settings
+        last = self._row_step
         # The very objects of last time: settings that are merely equal are looked at below.
         if (
-            learner is not None
-            and (optimizer is None or optimizer is last_optimizer)
-            and (loss is None or loss is last_loss)
-            and type(learning_rate) is type(last_rate)
-            and learning_rate == last_rate
+            last is not None
+            and (optimizer is None or optimizer is last.optimizer)
+            and (loss is None or loss is last.loss)
+            and type(learning_rate) is type(last.learning_rate)
+            and learning_rate == last.learning_rate
             and self._lock.acquire(blocking=False)
         ):
             try:
                 # Another thread may have trained, or added a layer, before the lock was ours.
-                if learner is self._row_learner:
-                    value = learner(x, y)
+                if last is self._row_step:
+                    value = last.learner(x, y)
                     if value is not None:
-                        return self._learnt(value)
+                        return self._learnt(value, last.rate)
             finally:
                 self._lock.release()
         return self._train_one(x, y, learning_rate, optimizer, loss)
@@ -469,10 +474,10 @@ class NeuralNetwork:
         loss: str | Loss | LossFunction | None,
     ) -> float:
         """Check everything, make the step, and keep what makes the next one quick."""
-        given = learning_rate, optimizer, loss
-        if optimizer is None:
-            optimizer = self._state.optimizer if self._state is not None else SGD()
-        used_optimizer, rate = resolve_optimizer(optimizer, learning_rate)
+        used = optimizer
+        if used is None:
+            used = self._state.optimizer if self._state is not None else SGD()
+        used_optimizer, rate = resolve_optimizer(used, learning_rate)
         program, used_loss, data, _ = self._objective(x, y, loss, "mean", None)
         if len(data.x) != 1:
             raise ValueError(f"x must be a single row, got {len(data.x)}")
@@ -484,38 +489,37 @@ class NeuralNetwork:
             state = self._state
             if state is None or state.optimizer != used_optimizer:
                 state = used_optimizer.start(len(program.parameters), self._dtype, rate)
+            step = None
             if isinstance(used_loss, Loss):
                 learner = training.learner(program, used_loss, state, rate)
+                step = _RowStep(learner, learning_rate, optimizer, loss, rate)
             else:
-                learner = None
                 settings = training.Settings(used_loss, True, rate, 1, 1, False)
                 run = training.Run(program, data, state, settings, self._rng)
             # All memory is there: from here on the network changes.
             state.optimizer = used_optimizer
             last_loss, self._loss = self._loss, used_loss
-            self._state, self._learning_rate = state, rate
-            self._row_learner, self._row_settings = learner, given
-            if learner is not None:
-                value = learner.learn_from(data.x, data.targets, data.labels)
+            self._state, self._row_step = state, step
+            if step is not None:
+                value = step.learner.learn_from(data.x, data.targets, data.labels)
             else:
                 totals, error = run.epochs(1)
                 if error is not None:
                     self._loss = last_loss
                     raise error
                 value = float(totals[0]) if len(totals) else math.nan
-            return self._learnt(value)
+            return self._learnt(value, rate)
         finally:
             self._lock.release()
 
-    def _learnt(self, loss: float) -> float:
+    def _learnt(self, loss: float, rate: float) -> float:
         """Return the loss of a step, or raise where it was not made."""
         if loss == loss:
             return loss
         assert self._state is not None
-        assert self._learning_rate is not None
-        self._state.restart(self._learning_rate)
+        self._state.restart(rate)
         raise training.DivergenceError(
-            f"a step with learning rate {self._learning_rate:g} would make the loss, a weight or the "
+            f"a step with learning rate {rate:g} would make the loss, a weight or the "
             "optimizer's state infinite or NaN; the weights are as they were",
             0,
             training.History(loss=[]),
@@ -766,7 +770,7 @@ class NeuralNetwork:
         del state["_program"]
         del state["_lock"]
         del state["_row_predictor"]
-        del state["_row_learner"]
+        del state["_row_step"]
         state["_parameters"] = None if self._program is None else self._program.parameters
         # A function given as loss is the caller's, and seldom one that can be pickled.
         state["_loss"] = self._loss if isinstance(self._loss, Loss) else None
@@ -777,7 +781,7 @@ class NeuralNetwork:
         self.__dict__.update(state)
         self._program = None
         self._row_predictor = None
-        self._row_learner = None
+        self._row_step = None
         self._lock = threading.Lock()
         if parameters is not None:
             program = Program(self._layers, self._dtype)

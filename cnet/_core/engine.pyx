@@ -2,8 +2,8 @@
 
 A network arrives as a program, one row of integers per layer (`Layer` below), and one flat array of
 parameters. Everything else is an array that the caller has checked and allocated; nothing is allocated
-here, and the GIL is given back for all but a look at pending signals every 50 ms. An array that does
-not apply is given empty.
+here, and the GIL is given back for all but a look at pending signals every 50 ms and single rows. An
+array that does not apply is given empty.
 """
 
 cimport numpy as cnp
@@ -92,6 +92,35 @@ cdef bint finite(const real* values, Py_ssize_t n) noexcept nogil:
     return found == 0
 
 
+cdef int forward_rows(
+    Network* network,
+    const real* parameters,  # IN
+    Py_ssize_t n,
+    const real* x,  # IN
+    real* workspace,  # scratch, as for `forward`
+    real* outputs,  # OUT
+    Py_ssize_t block,  # rows at a time
+    bint check,
+    Watch* watch,
+) except -1 nogil:
+    """Outputs of the last layer; returns 1 or, with `check`, 0 where x is not finite."""
+    cdef Py_ssize_t first = 0, B
+    cdef Py_ssize_t I = network.layers[0].n_inputs
+    cdef Py_ssize_t O = network.layers[network.n_layers - 1].n_neurons
+    cdef const real* a_BO
+    while first < n:
+        B = min(block, n - first)
+        # What is looked at here is in cache for the first layer.
+        if check and not finite(x + first * I, B * I):
+            return 0
+        a_BO = forward_block(
+            network, parameters, first if network.capacity >= n else 0, B, x + first * I, workspace)
+        memcpy(outputs + first * O, a_BO, B * O * sizeof(real))
+        look_for_signals(watch, work_of(network, B))
+        first += B
+    return 1
+
+
 def forward(
     const intp_t[:, ::1] program,  # IN
     const real[::1] parameters,  # IN
@@ -106,24 +135,13 @@ def forward(
     """Outputs of the last layer for every row of x; with `check`, False where x is not finite."""
     cdef Network network = lay_out(program, capacity, threads, &parameters[0])
     cdef Watch watch = Watch(0, clock())
-    cdef Py_ssize_t first = 0, B, n = x.shape[0], O = outputs.shape[1]
-    cdef const real* a_BO
-    cdef bint sound = True
+    cdef bint sound
     team_enter()
     try:
         with nogil:
-            while first < n:
-                B = min(block, n - first)
-                # What is looked at here is in cache for the first layer.
-                if check and not finite(&x[first, 0], B * x.shape[1]):
-                    sound = False
-                    break
-                a_BO = forward_block(
-                    &network, &parameters[0], first if capacity >= n else 0, B, &x[first, 0],
-                    &workspace[0])
-                memcpy(&outputs[first, 0], a_BO, B * O * sizeof(real))
-                look_for_signals(&watch, work_of(&network, B))
-                first += B
+            sound = forward_rows[real](
+                &network, &parameters[0], x.shape[0], &x[0, 0], &workspace[0], &outputs[0, 0],
+                block, check, &watch)
     finally:
         team_leave()
     return sound
@@ -422,28 +440,6 @@ cdef bint read_row(values, Py_ssize_t n, real* row):
     return finite(row, n)
 
 
-cdef int predict_rows(
-    Network* network,
-    const real* parameters,  # IN
-    Py_ssize_t n,
-    const real* x,  # IN
-    real* workspace,  # scratch
-    real* outputs,  # OUT
-    Watch* watch,
-) except -1 nogil:
-    cdef Py_ssize_t first = 0, B
-    cdef Py_ssize_t I = network.layers[0].n_inputs
-    cdef Py_ssize_t O = network.layers[network.n_layers - 1].n_neurons
-    cdef const real* a_BO
-    while first < n:
-        B = min(network.capacity, n - first)
-        a_BO = forward_block(network, parameters, 0, B, x + first * I, workspace)
-        memcpy(outputs + first * O, a_BO, B * O * sizeof(real))
-        look_for_signals(watch, work_of(network, B))
-        first += B
-    return 0
-
-
 cdef class Predictor:
     """The outputs of a fixed network, with no allocation and hardly a check.
 
@@ -512,13 +508,13 @@ cdef class Predictor:
 
     cdef int run(self, Py_ssize_t n, const void* x, void* outputs, Watch* watch) except -1 nogil:
         if self.dtype == cnp.NPY_FLOAT32:
-            predict_rows[float](
+            forward_rows[float](
                 &self.network, <const float*>self.values, n, <const float*>x, <float*>self.memory,
-                <float*>outputs, watch)
+                <float*>outputs, self.network.capacity, False, watch)
         else:
-            predict_rows[double](
+            forward_rows[double](
                 &self.network, <const double*>self.values, n, <const double*>x, <double*>self.memory,
-                <double*>outputs, watch)
+                <double*>outputs, self.network.capacity, False, watch)
         return 0
 
     def __call__(self, x, out=None):

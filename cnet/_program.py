@@ -66,7 +66,8 @@ class Program:
             code = engine.ACTIVATIONS[layer.activation]
             # The loss of the last layer may be fused with its activation, and starts from z.
             keeps_z = engine.keeps_preactivation(code) or i == len(layers) - 1
-            preactivations = outputs + layer.n_neurons if keeps_z else outputs
+            room = engine.row_room(layer.n_neurons)
+            preactivations = outputs + room if keeps_z else outputs
             self.rows[i] = (
                 layer.n_inputs,
                 layer.n_neurons,
@@ -77,7 +78,7 @@ class Program:
                 preactivations,
             )
             offset += layer.n_parameters
-            outputs = preactivations + layer.n_neurons
+            outputs = preactivations + room
         try:
             self.parameters = aligned_empty(n_parameters, dtype)
         except (MemoryError, ValueError):

@@ -195,6 +195,19 @@ cdef inline void multiply_derivative(
         delta[i] = delta[i] * derivative(z[i], a[i])
 
 
+# Outputs lie row by row, or else transposed, each neuron's behind the other's: then `column` is the distance
+# from a neuron's outputs to the next one's, B or more, and it is 1 where rows are contiguous.
+
+cdef inline Py_ssize_t row_step(Py_ssize_t O, Py_ssize_t column) noexcept nogil:
+    """Elements from a row to the next."""
+    return O if column == 1 else 1
+
+
+cdef inline Py_ssize_t elements(Py_ssize_t B, Py_ssize_t O, Py_ssize_t column) noexcept nogil:
+    """Elements of all rows, with what lies between them."""
+    return B * O if column == 1 else column * O
+
+
 # Rows that softmax takes together.
 cdef enum:
     ROWS = 64
@@ -203,6 +216,8 @@ cdef enum:
 cdef inline void softmax(
     Py_ssize_t B,
     Py_ssize_t O,
+    Py_ssize_t row,
+    Py_ssize_t column,
     const real* z_BO,  # IN
     real* a_BO,  # OUT, may be z_BO
 ) noexcept nogil:
@@ -214,33 +229,38 @@ cdef inline void softmax(
     while first < B:
         # Column by column, each over many rows: rows are short and vectors long.
         n = min(ROWS, B - first)
-        z = z_BO + first * O
-        a = a_BO + first * O
+        z = z_BO + first * row
+        a = a_BO + first * row
         for i in range(n):
-            of_row[i] = z[i * O]
+            of_row[i] = z[i * row]
         for j in range(1, O):
             for i in range(n):
-                of_row[i] = z[i * O + j] if z[i * O + j] > of_row[i] else of_row[i]
+                of_row[i] = (
+                    z[i * row + j * column] if z[i * row + j * column] > of_row[i] else of_row[i])
         for j in range(O):
             for i in range(n):
-                a[i * O + j] = z[i * O + j] - of_row[i]
-        map_value[real](exp_value[real], n * O, a, a)
+                a[i * row + j * column] = z[i * row + j * column] - of_row[i]
+            if row == 1:
+                map_value[real](exp_value[real], n, a + j * column, a + j * column)
+        if row != 1:
+            map_value[real](exp_value[real], n * O, a, a)
         for i in range(n):
-            of_row[i] = a[i * O]
+            of_row[i] = a[i * row]
         for j in range(1, O):
             for i in range(n):
-                of_row[i] += a[i * O + j]
+                of_row[i] += a[i * row + j * column]
         for i in range(n):
             of_row[i] = <real>1 / of_row[i]
         for j in range(O):
             for i in range(n):
-                a[i * O + j] = a[i * O + j] * of_row[i]
+                a[i * row + j * column] = a[i * row + j * column] * of_row[i]
         first += n
 
 
 cdef inline void chain_softmax(
     Py_ssize_t B,
     Py_ssize_t O,
+    Py_ssize_t column,
     const real* a_BO,  # IN
     real* delta_BO,  # INOUT
 ) noexcept nogil:
@@ -250,24 +270,25 @@ cdef inline void chain_softmax(
     cdef const real* a
     cdef real* delta
     for i in range(B):
-        a = a_BO + i * O
-        delta = delta_BO + i * O
+        a = a_BO + i * row_step(O, column)
+        delta = delta_BO + i * row_step(O, column)
         inner = 0
         for j in range(O):
-            inner += delta[j] * a[j]
+            inner += delta[j * column] * a[j * column]
         for j in range(O):
-            delta[j] = a[j] * (delta[j] - inner)
+            delta[j * column] = a[j * column] * (delta[j * column] - inner)
 
 
 cdef inline void activate(
     Py_ssize_t activation,
     Py_ssize_t B,
     Py_ssize_t O,
+    Py_ssize_t column,
     const real* z_BO,  # IN
     real* a_BO,  # OUT, may be z_BO
 ) noexcept nogil:
     """a = f(z)."""
-    cdef Py_ssize_t n = B * O
+    cdef Py_ssize_t n = elements(B, O, column)
     if activation == LINEAR:
         if a_BO != z_BO:
             memcpy(a_BO, z_BO, n * sizeof(real))
@@ -294,19 +315,24 @@ cdef inline void activate(
     elif activation == EXP:
         map_value[real](exp_value[real], n, z_BO, a_BO)
     elif activation == SOFTMAX:
-        softmax(B, O, z_BO, a_BO)
+        # The steps as constants, for a loop that is compiled for each layout.
+        if column > 1:
+            softmax(column, O, 1, column, z_BO, a_BO)
+        else:
+            softmax(B, O, O, 1, z_BO, a_BO)
 
 
 cdef inline void chain(
     Py_ssize_t activation,
     Py_ssize_t B,
     Py_ssize_t O,
+    Py_ssize_t column,
     const real* z_BO,  # IN
     const real* a_BO,  # IN
     real* delta_BO,  # INOUT
 ) noexcept nogil:
     """delta = dL/da in, dL/dz = dL/da f'(z) out."""
-    cdef Py_ssize_t n = B * O
+    cdef Py_ssize_t n = elements(B, O, column)
     if activation == SIGMOID:
         multiply_derivative[real](sigmoid_derivative[real], n, z_BO, a_BO, delta_BO)
     elif activation == TANH:
@@ -330,4 +356,4 @@ cdef inline void chain(
     elif activation == EXP:
         multiply_derivative[real](exp_derivative[real], n, z_BO, a_BO, delta_BO)
     elif activation == SOFTMAX:
-        chain_softmax(B, O, a_BO, delta_BO)
+        chain_softmax(B, O, column, a_BO, delta_BO)

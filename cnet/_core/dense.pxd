@@ -1,7 +1,9 @@
 """The fully connected layer: forward and backward over one block of rows."""
 
 from cnet._core.activations cimport activate
-from cnet._core.gemm cimport add_outer, ceiling, gemm, gemm_packed, pack, packed_size, panel_size
+from cnet._core.gemm cimport (
+    add_outer, ceiling, gemm, gemm_packed, multiply_columns, multiply_transposed, pack, packed_size,
+    panel_size)
 from cnet._core.optimizers cimport Step, update
 from cnet._core.scalar cimport real
 from cnet._core.team cimport team_run
@@ -45,24 +47,30 @@ cdef inline void dense_forward(
     Py_ssize_t B,
     Py_ssize_t I,
     Py_ssize_t O,
-    const real* x_BI,  # IN
+    Py_ssize_t column,
+    const real* x_BI,  # IN; transposed, with a row of ones at the end
     const real* weights_IO,  # IN
-    const real* biases_O,  # IN, or NULL
+    const real* biases_O,  # IN, behind the weights, or NULL
     real* z_BO,  # OUT
     real* a_BO,  # OUT, may be z_BO
     real* scratch,
     Py_ssize_t scratch_step,
     int threads,
 ) noexcept nogil:
-    """a = f(z), z = x W + b."""
-    gemm(B, O, I, x_BI, I, 1, weights_IO, O, 1, biases_O, 0, z_BO, scratch, scratch_step, threads)
-    activate(activation, B, O, z_BO, a_BO)
+    """a = f(z), z = x W + b; transposed z' = (W b)' (x 1)'."""
+    if column > 1:
+        multiply_columns(
+            O, column, I + 1 if biases_O != NULL else I, weights_IO, 1, O, x_BI, z_BO)
+    else:
+        gemm(B, O, I, x_BI, I, 1, weights_IO, O, 1, biases_O, 0, z_BO, scratch, scratch_step, threads)
+    activate(activation, B, O, column, z_BO, a_BO)
 
 
 cdef inline void dense_backward(
     Py_ssize_t B,
     Py_ssize_t I,
     Py_ssize_t O,
+    Py_ssize_t column,
     const real* delta_BO,  # IN, dL/dz
     const real* weights_IO,  # IN
     real* dx_BI,  # OUT
@@ -72,7 +80,10 @@ cdef inline void dense_backward(
 ) noexcept nogil:
     """dL/dx = delta W^T."""
     cdef const real* none = NULL
-    gemm(B, I, O, delta_BO, O, 1, weights_IO, 1, O, none, 0, dx_BI, scratch, scratch_step, threads)
+    if column > 1:
+        multiply_columns(I, column, O, weights_IO, O, 1, delta_BO, dx_BI)
+    else:
+        gemm(B, I, O, delta_BO, O, 1, weights_IO, 1, O, none, 0, dx_BI, scratch, scratch_step, threads)
 
 
 cdef inline void add_rows(
@@ -111,6 +122,7 @@ cdef struct Gradient:
     Py_ssize_t n_rows
     Py_ssize_t n_inputs
     Py_ssize_t n_neurons
+    Py_ssize_t column
     const void* x_BI
     const void* delta_BO
     bint biases
@@ -139,13 +151,20 @@ cdef inline void gradient_piece(
     d = sums
     if layer.gradient != NULL:
         d = <real*>layer.gradient + first
-    if rows < I:
+    if layer.column > 1:
+        # The gradients of weights and biases are one product: x ends in a row of ones.
+        rows = I + 1 if layer.biases else I
+        count = rows * O
+        multiply_transposed(
+            rows, O, layer.column, x, layer.column, delta, layer.column,
+            d if layer.accumulate else NULL, d)
+    elif rows < I:
         gemm_packed(
             rows, O, B, x, 1, I, <const real*>layer.shared, d if layer.accumulate else NULL, O, d,
             scratch)
     else:
         gemm(rows, O, B, x, 1, I, delta, O, 1, d if layer.accumulate else NULL, O, d, scratch, 0, 1)
-    if layer.biases and start + rows == I:
+    if layer.column == 1 and layer.biases and start + rows == I:
         # Block by block: one sum over all rows of a large batch would round ever more away.
         if layer.gradient == NULL:
             sums += count

@@ -16,12 +16,13 @@ from libc.string cimport memcpy
 from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
 from numpy cimport intp_t
 
+from cnet._core cimport passes
 from cnet._core.activations cimport activation_codes, chain, needs_preactivation
 from cnet._core.losses cimport loss_codes
 from cnet._core.optimizers cimport (
     SETTINGS_LENGTH, Settings, Step, optimizer_codes, prepare, update_all)
 from cnet._core.passes cimport (
-    Layer, Network, Objective, backward_block, delta_of, forward_block, gathered_of, lay_out,
+    Layer, Network, Objective, backward_block, delta_of, forward_block, gathered_of, is_narrow, lay_out,
     loss_of_block, objective_of, scratch_of, work_of)
 from cnet._core.scalar cimport real
 from cnet._core.team cimport TEAM_MOST_THREADS, team_enter, team_leave
@@ -52,6 +53,11 @@ PROGRAM_COLUMNS = sizeof(Layer) // sizeof(intp_t)
 def keeps_preactivation(Py_ssize_t activation):
     """Whether a layer with this activation code keeps z beside its output for the backward pass."""
     return needs_preactivation(activation)
+
+
+def row_room(Py_ssize_t n):
+    """Elements of workspace per row for the outputs of n neurons."""
+    return passes.row_room(n)
 
 
 def workspace_size(const intp_t[:, ::1] program, Py_ssize_t capacity, int threads):
@@ -172,9 +178,9 @@ def backward(
                 B = min(block, n - first)
                 memcpy(delta, &output_gradient[first, 0], B * O * sizeof(real))
                 chain[real](
-                    last.activation, B, O,
-                    &workspace[0] + capacity * last.preactivations + first * O,
-                    &workspace[0] + capacity * last.outputs + first * O, delta)
+                    last.activation, B, O, 1,
+                    &workspace[0] + network.capacity * last.preactivations + first * O,
+                    &workspace[0] + network.capacity * last.outputs + first * O, delta)
                 backward_block[real](
                     &network, &parameters[0], first, B, &x[first, 0], &workspace[0],
                     &gradient[0] if gradient.shape[0] > 0 else NULL,
@@ -230,7 +236,7 @@ def loss_and_gradient(
                         d_parameters, first > 0, NULL, dx_BI)
                 if outputs.shape[0] > 0:
                     memcpy(
-                        &outputs[first, 0], &workspace[0] + capacity * last.outputs,
+                        &outputs[first, 0], &workspace[0] + network.capacity * last.outputs,
                         B * last.n_neurons * sizeof(real))
                 look_for_signals(&watch, work_of(&network, B))
                 first += B
@@ -382,6 +388,7 @@ def train(
     cdef Py_ssize_t epoch = 0, n_parameters = parameters.shape[0]
     cdef const intp_t* rows = NULL
     cdef bint complete = False
+    network.transposed = is_narrow(&network, batch_size, &parameters[0])
     team_enter()
     try:
         with nogil:

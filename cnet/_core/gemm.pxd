@@ -38,6 +38,9 @@ cdef extern from "tile.h" nogil:
         Py_ssize_t n, Py_ssize_t depth, const float* a, Py_ssize_t a_column,
         const float* b, Py_ssize_t b_row, bint b_padded, const float* s, float* c,
     ) noexcept
+    void multiply_transposed_f32(
+        Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const float* a, Py_ssize_t a_row,
+        const float* b, Py_ssize_t b_row, const float* s, float* c) noexcept
     void pack_transposed_f32(
         Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t width,
         const float* b, Py_ssize_t b_column, float* panel,
@@ -59,6 +62,9 @@ cdef extern from "tile.h" nogil:
         Py_ssize_t n, Py_ssize_t depth, const double* a, Py_ssize_t a_column,
         const double* b, Py_ssize_t b_row, bint b_padded, const double* s, double* c,
     ) noexcept
+    void multiply_transposed_f64(
+        Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const double* a, Py_ssize_t a_row,
+        const double* b, Py_ssize_t b_row, const double* s, double* c) noexcept
     void pack_transposed_f64(
         Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t width,
         const double* b, Py_ssize_t b_column, double* panel,
@@ -305,6 +311,45 @@ cdef inline void add_outer(
         add_outer_f32(m, n, a, b, c)
     else:
         add_outer_f64(m, n, a, b, c)
+
+
+cdef inline void multiply_transposed(
+    Py_ssize_t m,
+    Py_ssize_t n,
+    Py_ssize_t k,  # a multiple of the lanes of a vector
+    const real* a,  # IN, m x k, contiguous rows
+    Py_ssize_t a_row,
+    const real* b,  # IN, n x k, contiguous rows
+    Py_ssize_t b_row,
+    const real* s,  # IN, m x n, contiguous rows, or NULL
+    real* c,  # OUT, m x n, contiguous rows, may be s
+) noexcept nogil:
+    """C = S + A B' for few sums, which are long."""
+    if n == 1:
+        m, n, a, b, a_row, b_row = n, m, b, a, b_row, a_row
+    if real is float:
+        multiply_transposed_f32(m, n, k, a, a_row, b, b_row, s, c)
+    else:
+        multiply_transposed_f64(m, n, k, a, a_row, b, b_row, s, c)
+
+
+cdef inline void multiply_columns(
+    Py_ssize_t m,
+    Py_ssize_t n,  # a multiple of the lanes of a vector
+    Py_ssize_t k,
+    const real* a,  # IN, m x k
+    Py_ssize_t a_row,
+    Py_ssize_t a_column,
+    const real* b,  # IN, k x n, contiguous rows
+    real* c,  # OUT, m x n, contiguous rows
+) noexcept nogil:
+    """C = A B for few rows of A and of B, which is used where it lies."""
+    cdef Py_ssize_t j = 0, width
+    cdef const real* none = NULL
+    while j < n:
+        width = min(widest_tile(c), n - j)
+        multiply_panel(m, width, k, a, a_row, a_column, b + j, n, width, none, 0, c + j, n, c)
+        j += width
 
 
 cdef inline void outer_product(

@@ -6,7 +6,7 @@ settings and legal activations are in `cnet/losses.py`.
 
 from numpy cimport intp_t
 
-from cnet._core.activations cimport EXP, chain, softplus
+from cnet._core.activations cimport EXP, chain, elements, row_step, softplus
 from cnet._core.scalar cimport absolute, exponential_minus_1, logarithm, real
 
 
@@ -99,39 +99,52 @@ cdef inline real poisson_of_softplus_gradient(real z, real a, real t, real s) no
     return slope - t * (slope / a if a > 0 else 1)
 
 
-cdef inline double each_output(
+cdef inline void each_output(
     real (*value)(real, real, real, real) noexcept nogil,
     real (*gradient)(real, real, real, real) noexcept nogil,
-    Py_ssize_t B,
-    Py_ssize_t O,
-    const real* z_BO,  # IN
-    const real* a_BO,  # IN
-    const real* targets,  # IN, rows x O
-    const intp_t* rows,  # IN, or NULL
-    const real* sample_weight,  # IN, or NULL
+    Py_ssize_t n,
+    const real* z,  # IN
+    const real* a,  # IN
+    const real* t,  # IN
     real setting,
     real scale,
-    real* delta_BO,  # OUT
+    real* values,  # OUT
+    real* delta,  # OUT
 ) noexcept nogil:
-    """Total of w value; delta = scale w gradient. The functions are inlined, as constants."""
-    cdef Py_ssize_t i, j, row
-    cdef const real* t
-    cdef real weight, row_value
-    cdef double total = 0
+    """Value of every output; delta = scale gradient. The functions are inlined, as constants."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        values[i] = value(z[i], a[i], t[i], setting)
+        delta[i] = scale * gradient(z[i], a[i], t[i], setting)
+
+
+cdef inline void weigh(
+    Py_ssize_t B,
+    Py_ssize_t O,
+    Py_ssize_t column,
+    const intp_t* rows,  # IN, or NULL
+    const real* sample_weight,  # IN
+    real* values_BO,  # INOUT
+) noexcept nogil:
+    """values = w values, row by row."""
+    cdef Py_ssize_t i, j, row = row_step(O, column)
+    cdef real weight
     for i in range(B):
-        row = rows[i] if rows != NULL else i
-        t = targets + row * O
-        weight = sample_weight[row] if sample_weight != NULL else 1
-        row_value = 0
+        weight = sample_weight[rows[i] if rows != NULL else i]
         for j in range(O):
-            row_value += value(z_BO[i * O + j], a_BO[i * O + j], t[j], setting)
-            delta_BO[i * O + j] = scale * weight * gradient(
-                z_BO[i * O + j], a_BO[i * O + j], t[j], setting)
-        total += <double>weight * row_value
+            values_BO[i * row + j * column] *= weight
+
+
+cdef inline double total_of(Py_ssize_t n, const real* values) noexcept nogil:
+    """Sum of the values, in double."""
+    cdef Py_ssize_t i
+    cdef double total = 0
+    for i in range(n):
+        total += <double>values[i]
     return total
 
 
-# Rows whose logarithms are taken together.
+# Rows that are taken together.
 cdef enum:
     ROWS = 64
 
@@ -139,61 +152,84 @@ cdef enum:
 cdef inline double cross_entropy(
     Py_ssize_t B,
     Py_ssize_t O,
+    Py_ssize_t row,
+    Py_ssize_t column,
     const real* z_BO,  # IN
     const real* a_BO,  # IN
-    const real* targets,  # IN, rows x O, or NULL
-    const intp_t* labels,  # IN, rows, or NULL
+    const real* targets_BO,  # IN, or NULL
+    const intp_t* labels,  # IN, or NULL
     const intp_t* rows,  # IN, or NULL
     const real* sample_weight,  # IN, or NULL
     real scale,
     real* delta_BO,  # OUT
 ) noexcept nogil:
     """Total of w sum t (log sum exp z - z); delta = scale w (a sum t - t)."""
-    cdef Py_ssize_t first = 0, rows_left, i, j, row, top
+    cdef Py_ssize_t first = 0, n, i, j, label
     cdef const real* z
     cdef const real* a
     cdef const real* t
     cdef real* delta
     cdef real log_sum[ROWS]
     cdef real largest[ROWS]
-    cdef real weight, row_value, target_sum
+    cdef real values[ROWS]
+    cdef real weights[ROWS]
+    cdef real target_sum
     cdef double total = 0
     while first < B:
-        rows_left = min(ROWS, B - first)
-        # log(sum exp z) is z - log(softmax) at any output; at the largest nothing underflows.
-        for i in range(rows_left):
-            z = z_BO + (first + i) * O
-            top = 0
-            for j in range(1, O):
-                top = j if z[j] > z[top] else top
-            largest[i] = z[top]
-            log_sum[i] = a_BO[(first + i) * O + top]
-        # For all rows at once, which the compiler vectorises.
-        for i in range(rows_left):
+        n = min(ROWS, B - first)
+        z = z_BO + first * row
+        a = a_BO + first * row
+        delta = delta_BO + first * row
+        # log(sum exp z) is z - log(softmax) at any output; at the largest of both nothing underflows.
+        # Neuron by neuron, each for all rows at once, which the compiler vectorises.
+        for i in range(n):
+            largest[i] = z[i * row]
+            log_sum[i] = a[i * row]
+        for j in range(1, O):
+            for i in range(n):
+                largest[i] = (
+                    z[i * row + j * column] if z[i * row + j * column] > largest[i] else largest[i])
+            for i in range(n):
+                log_sum[i] = (
+                    a[i * row + j * column] if a[i * row + j * column] > log_sum[i] else log_sum[i])
+        for i in range(n):
             log_sum[i] = -logarithm(log_sum[i])
-        for i in range(rows_left):
-            row = rows[first + i] if rows != NULL else first + i
-            weight = sample_weight[row] if sample_weight != NULL else 1
-            z = z_BO + (first + i) * O
-            a = a_BO + (first + i) * O
-            delta = delta_BO + (first + i) * O
-            if labels != NULL:
-                row_value = (largest[i] - z[labels[row]]) + log_sum[i]
+            weights[i] = scale
+        if sample_weight != NULL:
+            for i in range(n):
+                weights[i] *= sample_weight[rows[first + i] if rows != NULL else first + i]
+        if labels != NULL:
+            if row == 1:
                 for j in range(O):
-                    delta[j] = scale * weight * a[j]
-                delta[labels[row]] = scale * weight * (a[labels[row]] - <real>1)
+                    for i in range(n):
+                        delta[i + j * column] = weights[i] * a[i + j * column]
             else:
-                t = targets + row * O
-                row_value = 0
+                for i in range(n):
+                    for j in range(O):
+                        delta[i * row + j] = weights[i] * a[i * row + j]
+            for i in range(n):
+                label = i * row + labels[rows[first + i] if rows != NULL else first + i] * column
+                values[i] = (largest[i] - z[label]) + log_sum[i]
+                delta[label] = weights[i] * (a[label] - <real>1)
+        else:
+            for i in range(n):
+                t = targets_BO + (first + i) * row
+                values[i] = 0
                 target_sum = 0
                 for j in range(O):
                     # Where t is 0 the difference may be infinite.
-                    row_value += t[j] * ((largest[i] - z[j]) + log_sum[i]) if t[j] != 0 else 0
-                    target_sum += t[j]
+                    values[i] += (
+                        t[j * column] * ((largest[i] - z[i * row + j * column]) + log_sum[i])
+                        if t[j * column] != 0 else 0)
+                    target_sum += t[j * column]
                 for j in range(O):
-                    delta[j] = scale * weight * (a[j] * target_sum - t[j])
-            total += <double>weight * row_value
-        first += rows_left
+                    delta[i * row + j * column] = weights[i] * (
+                        a[i * row + j * column] * target_sum - t[j * column])
+        for i in range(n):
+            total += <double>values[i] * (
+                sample_weight[rows[first + i] if rows != NULL else first + i]
+                if sample_weight != NULL else 1)
+        first += n
     return total
 
 
@@ -203,48 +239,67 @@ cdef inline double loss_and_delta(
     Py_ssize_t activation,
     Py_ssize_t B,
     Py_ssize_t O,
+    Py_ssize_t column,
     const real* z_BO,  # IN
     const real* a_BO,  # IN
-    const real* targets,  # IN, rows x O, or NULL where labels are given
-    const intp_t* labels,  # IN, rows, or NULL
-    const intp_t* rows,  # IN, which rows of targets, labels and weights; NULL: the first B
+    const real* targets_BO,  # IN, or NULL where labels are given
+    const intp_t* labels,  # IN, or NULL
+    const intp_t* rows,  # IN, which of the labels and weights; NULL: the first B
     const real* sample_weight,  # IN, or NULL
     real scale,
+    real* values_BO,  # scratch
     real* delta_BO,  # OUT
 ) noexcept nogil:
-    """Total of w L over the rows; delta = scale w dL/dz."""
+    """Total of w L over the rows; delta = scale w dL/dz, and 0 where B rows do not fill a column."""
     cdef double total = 0
+    cdef Py_ssize_t n = elements(B, O, column), i, j
     if loss == SQUARED_ERROR:
-        total = each_output[real](
+        each_output[real](
             squared_error[real], squared_error_gradient[real],
-            B, O, z_BO, a_BO, targets, rows, sample_weight, setting, scale, delta_BO)
+            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
     elif loss == ABSOLUTE_ERROR:
-        total = each_output[real](
+        each_output[real](
             absolute_error[real], absolute_error_gradient[real],
-            B, O, z_BO, a_BO, targets, rows, sample_weight, setting, scale, delta_BO)
+            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
     elif loss == HUBER:
-        total = each_output[real](
+        each_output[real](
             huber[real], huber_gradient[real],
-            B, O, z_BO, a_BO, targets, rows, sample_weight, setting, scale, delta_BO)
+            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
     elif loss == QUANTILE:
-        total = each_output[real](
+        each_output[real](
             quantile[real], quantile_gradient[real],
-            B, O, z_BO, a_BO, targets, rows, sample_weight, setting, scale, delta_BO)
+            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
     elif loss == BINARY_CROSS_ENTROPY:
-        total = each_output[real](
+        each_output[real](
             binary_cross_entropy[real], binary_cross_entropy_gradient[real],
-            B, O, z_BO, a_BO, targets, rows, sample_weight, setting, scale, delta_BO)
+            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
     elif loss == POISSON and activation == EXP:
-        total = each_output[real](
+        each_output[real](
             poisson_of_exp[real], poisson_of_exp_gradient[real],
-            B, O, z_BO, a_BO, targets, rows, sample_weight, setting, scale, delta_BO)
+            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
     elif loss == POISSON:
-        total = each_output[real](
+        each_output[real](
             poisson_of_softplus[real], poisson_of_softplus_gradient[real],
-            B, O, z_BO, a_BO, targets, rows, sample_weight, setting, scale, delta_BO)
+            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
     elif loss == CROSS_ENTROPY:
-        total = cross_entropy(
-            B, O, z_BO, a_BO, targets, labels, rows, sample_weight, scale, delta_BO)
+        # The steps as constants, for a loop that is compiled for each layout.
+        if column > 1:
+            total = cross_entropy(
+                B, O, 1, column, z_BO, a_BO, targets_BO, labels, rows, sample_weight, scale, delta_BO)
+        else:
+            total = cross_entropy(
+                B, O, O, 1, z_BO, a_BO, targets_BO, labels, rows, sample_weight, scale, delta_BO)
+    if loss != CROSS_ENTROPY and sample_weight != NULL:
+        weigh(B, O, column, rows, sample_weight, values_BO)
+        weigh(B, O, column, rows, sample_weight, delta_BO)
+    if loss != CROSS_ENTROPY and column == 1:
+        total = total_of(n, values_BO)
+    if column > 1:
+        for j in range(O):
+            if loss != CROSS_ENTROPY:
+                total += total_of(B, values_BO + j * column)
+            for i in range(B, column):
+                delta_BO[j * column + i] = 0
     if not is_fused(loss):
-        chain(activation, B, O, z_BO, a_BO, delta_BO)
+        chain(activation, B, O, column, z_BO, a_BO, delta_BO)
     return total

@@ -80,6 +80,11 @@ cdef struct Step:
     void* moments  # as many times n as the optimizer keeps
 
 
+cdef inline double power(double base, double n) noexcept nogil:
+    """base^n, for base from 0 to 1, and 0 without a call of pow where 1 - base^n rounds to 1."""
+    return pow(base, n) if n * (1 - base) < 38 else 0
+
+
 cdef inline Step prepare(
     Py_ssize_t optimizer,
     const Settings* settings,
@@ -90,8 +95,8 @@ cdef inline Step prepare(
 ) noexcept nogil:
     cdef Step step = Step(optimizer, settings, settings.learning_rate, 1, n, parameters, moments)
     if optimizer == OPTIMIZER_ADAM or optimizer == OPTIMIZER_ADAMW:
-        step.rate = settings.learning_rate / (1 - pow(settings.first, <double>number))
-        step.root = 1 / sqrt(1 - pow(settings.second, <double>number))
+        step.rate = settings.learning_rate / (1 - power(settings.first, <double>number))
+        step.root = 1 / sqrt(1 - power(settings.second, <double>number))
     elif optimizer == OPTIMIZER_ADAGRAD:
         step.rate = settings.learning_rate / (1 + (number - 1) * settings.first)
     return step

@@ -10,7 +10,7 @@ from numpy cimport intp_t
 from cnet._core.activations cimport chain
 from cnet._core.dense cimport (
     Gradient, dense_backward, dense_descent, dense_forward, dense_gradient, scratch_size, shared_size)
-from cnet._core.gemm cimport ceiling, copy_few, prefetch
+from cnet._core.gemm cimport ceiling, copy_few, prefetch, widest_tile
 from cnet._core.losses cimport loss_and_delta
 from cnet._core.optimizers cimport Step, is_plain_descent
 from cnet._core.scalar cimport real
@@ -33,68 +33,116 @@ cdef struct Network:
     const Layer* layers
     Py_ssize_t n_layers
     Py_ssize_t capacity  # rows of a block
-    Py_ssize_t outputs  # elements per row of all layers' outputs and pre-activations
-    Py_ssize_t widest  # the most neurons of a layer
-    Py_ssize_t shared  # elements of scratch that the threads share
-    Py_ssize_t scratch  # elements for each thread
+    # Where in the workspace what lies, behind all layers' outputs and pre-activations.
+    Py_ssize_t gathered  # rows of x
+    Py_ssize_t targets  # and their targets
+    Py_ssize_t delta
+    Py_ssize_t second_delta
+    Py_ssize_t shared  # scratch that the threads share
+    Py_ssize_t scratches  # scratch for each of them
+    Py_ssize_t scratch  # elements of it
+    double row_work  # about how many multiplications a row takes, forward and backward
     int threads
+    bint transposed  # outputs and deltas lie neuron by neuron, each for all rows of a block
+
+
+cdef enum:
+    # Inputs and neurons up to which a layer is narrow.
+    NARROW_LAYER = 16
+    # Elements of a cache line, at the most.
+    ROOM = 16
+
+
+cdef inline Py_ssize_t lanes(const real* like) noexcept nogil:
+    """Rows that are taken together: a vector, or what `multiply_transposed` sums side by side."""
+    return max(widest_tile(like) // 2, 4)
+
+
+cdef inline bint is_narrow(Network* network, Py_ssize_t batch_size, const real* like) noexcept nogil:
+    """Whether layers are so narrow, and batches so large, that rows fill vectors better than neurons.
+
+    Only in training by `train`, and for what works on either layout: all that a block goes through.
+    """
+    cdef Py_ssize_t i
+    for i in range(network.n_layers):
+        if max(network.layers[i].n_inputs, network.layers[i].n_neurons) > NARROW_LAYER:
+            return False
+    return 2 * batch_size >= lanes(like)
+
+
+cdef inline Py_ssize_t column_of(Network* network, Py_ssize_t B, const real* like) noexcept nogil:
+    """Elements from a neuron's output to the next one's: whole vectors of rows where they are transposed."""
+    return ceiling(B, lanes(like)) * lanes(like) if network.transposed else 1
+
+
+cdef inline Py_ssize_t row_room(Py_ssize_t n) noexcept nogil:
+    """Elements per row for n outputs or inputs: cache lines, with room for a 1 that biases are multiplied by."""
+    return ceiling(n + 1, ROOM) * ROOM
 
 
 cdef inline Network lay_out(
     const intp_t[:, ::1] program, Py_ssize_t capacity, int threads, const real* like
 ) noexcept nogil:
     cdef Network network
-    cdef Py_ssize_t i
+    cdef const Layer* last
+    cdef Py_ssize_t i, widest = 0, shared = 0
     network.layers = <const Layer*>&program[0, 0]
     network.n_layers = program.shape[0]
-    network.capacity = capacity
-    network.outputs = 0
-    network.widest = 0
-    network.shared = 0
+    network.capacity = ceiling(capacity, lanes(like)) * lanes(like) if capacity > 1 else 1
     network.scratch = 0
+    network.row_work = 0
     network.threads = threads
+    network.transposed = False
     for i in range(network.n_layers):
-        network.outputs += network.layers[i].n_neurons
-        if network.layers[i].preactivations != network.layers[i].outputs:
-            network.outputs += network.layers[i].n_neurons
-        network.widest = max(network.widest, network.layers[i].n_neurons)
-        network.shared = max(
-            network.shared,
+        widest = max(widest, network.layers[i].n_neurons)
+        # An activation takes as long as some fifty.
+        network.row_work += (3.0 * network.layers[i].n_inputs + 50) * network.layers[i].n_neurons
+        shared = max(
+            shared,
             shared_size(capacity, network.layers[i].n_inputs, network.layers[i].n_neurons, like))
         network.scratch = max(
             network.scratch,
             scratch_size(network.layers[i].n_inputs, network.layers[i].n_neurons, like))
+    last = &network.layers[network.n_layers - 1]
+    network.gathered = network.capacity * (
+        last.preactivations - network.layers[0].outputs + row_room(last.n_neurons))
+    network.targets = network.gathered + network.capacity * row_room(network.layers[0].n_inputs)
+    network.delta = network.targets + network.capacity * row_room(last.n_neurons)
+    network.second_delta = network.delta + network.capacity * row_room(widest)
+    network.shared = network.second_delta + network.capacity * row_room(widest)
+    network.scratches = network.shared + shared
     return network
 
 
-# The workspace, in this order: outputs, gathered rows of x, two deltas, scratch that the threads share,
-# scratch for each of them.
-
 cdef inline real* gathered_of(Network* network, real* workspace) noexcept nogil:
-    return workspace + network.capacity * network.outputs
+    return workspace + network.gathered
+
+
+cdef inline real* targets_of(Network* network, real* workspace) noexcept nogil:
+    return workspace + network.targets
 
 
 cdef inline real* delta_of(Network* network, real* workspace, bint second) noexcept nogil:
-    return (gathered_of(network, workspace) + network.capacity * network.layers[0].n_inputs
-            + (network.capacity * network.widest if second else 0))
+    return workspace + (network.second_delta if second else network.delta)
 
 
 cdef inline real* shared_of(Network* network, real* workspace) noexcept nogil:
-    return delta_of(network, workspace, True) + network.capacity * network.widest
+    return workspace + network.shared
 
 
 cdef inline real* scratch_of(Network* network, real* workspace) noexcept nogil:
-    return shared_of(network, workspace) + network.shared
+    return workspace + network.scratches
 
 
 cdef inline double work_of(Network* network, Py_ssize_t rows) noexcept nogil:
     """About how many multiplications a forward and backward pass takes, plus a call's overhead."""
+    return rows * network.row_work + 100
+
+
+cdef inline void put_ones(real* values, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef double work = 0
-    for i in range(network.n_layers):
-        # An activation takes as long as some fifty.
-        work += (3.0 * network.layers[i].n_inputs + 50) * network.layers[i].n_neurons
-    return rows * work + 100
+    for i in range(n):
+        values[i] = 1
 
 
 cdef inline const real* forward_block(
@@ -106,7 +154,7 @@ cdef inline const real* forward_block(
     real* workspace,  # OUT: outputs, from row `start` on
 ) noexcept nogil:
     """Every layer's output for one block of rows; returns the last."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, column = column_of(network, B, parameters)
     cdef const Layer* layer
     cdef const real* h = x_BI
     cdef real* a
@@ -114,7 +162,7 @@ cdef inline const real* forward_block(
         layer = &network.layers[i]
         a = workspace + network.capacity * layer.outputs + start * layer.n_neurons
         dense_forward[real](
-            layer.activation, B, layer.n_inputs, layer.n_neurons,
+            layer.activation, B, layer.n_inputs, layer.n_neurons, column,
             h,
             parameters + layer.weights,
             parameters + layer.biases if layer.biases >= 0 else NULL,
@@ -124,6 +172,8 @@ cdef inline const real* forward_block(
             network.scratch,
             network.threads,
         )
+        if column > 1:
+            put_ones(a + layer.n_neurons * column, column)
         h = a
     return h
 
@@ -141,7 +191,7 @@ cdef inline void backward_block(
     real* dx_BI,  # OUT, or NULL
 ) noexcept nogil:
     """Put one block's gradient into `gradient`, add it, or learn from it; and dL/dx into `dx_BI`."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, column = column_of(network, B, parameters)
     cdef const Layer* layer
     cdef const Layer* below
     cdef const real* h
@@ -149,7 +199,7 @@ cdef inline void backward_block(
     cdef real* delta = delta_of(network, workspace, False)
     cdef real* delta_below = delta_of(network, workspace, True)
     cdef Gradient layer_gradient
-    cdef bint descent = B == 1 and step != NULL and is_plain_descent(step)
+    cdef bint descent = B == 1 and column == 1 and step != NULL and is_plain_descent(step)
     for i in range(network.n_layers - 1, -1, -1):
         layer = &network.layers[i]
         h = x_BI
@@ -160,15 +210,15 @@ cdef inline void backward_block(
         # First what goes down through the weights, since an update changes them.
         if below != NULL:
             dense_backward[real](
-                B, layer.n_inputs, layer.n_neurons, delta, parameters + layer.weights,
+                B, layer.n_inputs, layer.n_neurons, column, delta, parameters + layer.weights,
                 delta_below, scratch, network.scratch, network.threads)
             chain[real](
-                below.activation, B, below.n_neurons,
+                below.activation, B, below.n_neurons, column,
                 workspace + network.capacity * below.preactivations + start * below.n_neurons,
                 h, delta_below)
         elif dx_BI != NULL:
             dense_backward[real](
-                B, layer.n_inputs, layer.n_neurons, delta, parameters + layer.weights,
+                B, layer.n_inputs, layer.n_neurons, column, delta, parameters + layer.weights,
                 dx_BI, scratch, network.scratch, network.threads)
         if descent:
             dense_descent[real](
@@ -176,7 +226,7 @@ cdef inline void backward_block(
                 <real*>parameters + layer.biases if layer.biases >= 0 else NULL, <real>step.rate)
         elif gradient != NULL or step != NULL:
             layer_gradient = Gradient(
-                B, layer.n_inputs, layer.n_neurons, h, delta, layer.biases >= 0, accumulate,
+                B, layer.n_inputs, layer.n_neurons, column, h, delta, layer.biases >= 0, accumulate,
                 gradient, layer.weights, step, shared_of(network, workspace), scratch, network.scratch)
             dense_gradient[real](&layer_gradient, delta, network.threads)
         delta, delta_below = delta_below, delta
@@ -254,6 +304,49 @@ cdef inline void gather(
     team_run(threads, ceiling(B, GATHER_ROWS), gather_part, &task)
 
 
+cdef inline void gather_transposed(
+    Py_ssize_t B,
+    Py_ssize_t I,
+    Py_ssize_t column,
+    const real* x,  # IN
+    const intp_t* rows,  # IN, or NULL: the first B
+    real* gathered_IB,  # OUT
+) noexcept nogil:
+    """gathered = x[rows]', its columns filled up with the last row."""
+    cdef Py_ssize_t i = 0, j, p, row
+    cdef const real* of_row[2]
+    while i < column:
+        # Two at a time, for fewer and wider stores; columns are of an even number of rows.
+        for j in range(2):
+            row = min(i + j, B - 1)
+            of_row[j] = x + (rows[row] if rows != NULL else row) * I
+        for p in range(I):
+            gathered_IB[p * column + i] = of_row[0][p]
+            gathered_IB[p * column + i + 1] = of_row[1][p]
+        i += 2
+
+
+cdef inline const real* bring(
+    Py_ssize_t B,
+    Py_ssize_t I,
+    Py_ssize_t column,
+    const real* x,  # IN
+    const intp_t* rows,  # IN, or NULL: the first B
+    real* gathered_BI,  # OUT, where it is needed
+    int threads,
+) noexcept nogil:
+    """x[rows] as a block is laid out, where it lies or gathered."""
+    if column > 1:
+        gather_transposed(B, I, column, x, rows, gathered_BI)
+    elif rows == NULL:
+        return x
+    elif B == 1:
+        return x + rows[0] * I
+    else:
+        gather(B, I, x, rows, gathered_BI, threads)
+    return gathered_BI
+
+
 cdef inline double loss_of_block(
     Network* network,
     Objective* objective,
@@ -273,19 +366,22 @@ cdef inline double loss_of_block(
     cdef const real* sample_weight = <const real*>objective.sample_weight
     cdef const intp_t* labels = objective.labels
     cdef const real* a_BO
-    if rows != NULL and B == 1:
-        x_BI[0] = x + rows[0] * I
-    elif rows != NULL:
-        x_BI[0] = gathered_of(network, workspace)
-        gather[real](B, I, x, rows, gathered_of(network, workspace), network.threads)
-    else:
-        x_BI[0] = x + first * I
+    cdef Py_ssize_t column = column_of(network, B, parameters)
+    if rows == NULL:
+        x += first * I
         targets = targets + first * O if targets != NULL else NULL
         labels = labels + first if labels != NULL else NULL
         sample_weight = sample_weight + first if sample_weight != NULL else NULL
+    x_BI[0] = bring[real](
+        B, I, column, x, rows, gathered_of(network, workspace), network.threads)
+    if column > 1:
+        put_ones(gathered_of(network, workspace) + I * column, column)
+    if targets != NULL:
+        targets = bring[real](
+            B, O, column, targets, rows, targets_of(network, workspace), network.threads)
     a_BO = forward_block(network, parameters, 0, B, x_BI[0], workspace)
     return loss_and_delta[real](
-        objective.loss, <real>objective.setting, last.activation, B, O,
+        objective.loss, <real>objective.setting, last.activation, B, O, column,
         workspace + network.capacity * last.preactivations, a_BO,
         targets, labels, rows, sample_weight,
-        <real>scale, delta_of(network, workspace, False))
+        <real>scale, delta_of(network, workspace, True), delta_of(network, workspace, False))

@@ -243,6 +243,58 @@ CNET_DEFINE_ROW(f64, double)
 CNET_DEFINE_TRANSPOSE(f32, float)
 CNET_DEFINE_TRANSPOSE(f64, double)
 
+/* C = S + A B' for few rows of A and B, which are long and whole vectors: four sums side by side, each in
+ * four parts or eight, that are added up together in the end. S may be NULL, or C. */
+#define CNET_DEFINE_SUMS(SUFFIX, T)                                                               \
+    static void multiply_transposed_##SUFFIX(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const T *a,   \
+                                             ptrdiff_t a_row, const T *b, ptrdiff_t b_row,        \
+                                             const T *s, T *c)                                    \
+    {                                                                                             \
+        enum { lanes = sizeof(T) == 4 && CNET_VECTOR_BYTES > 16 ? 8 : 4 };                        \
+        typedef T vector __attribute__((vector_size(lanes * sizeof(T)), aligned(sizeof(T)), may_alias));\
+        for (ptrdiff_t i = 0; i < m; i++, a += a_row) {                                           \
+            for (ptrdiff_t j = 0; j < n; j += 4) {                                                \
+                const ptrdiff_t last = n - 1 - j, few = last * sizeof(T) + sizeof(T);             \
+                const T *b_0 = b + j * b_row, *b_1 = b_0 + (last < 1 ? last : 1) * b_row;         \
+                const T *b_2 = b_0 + (last < 2 ? last : 2) * b_row;                               \
+                const T *b_3 = b_0 + (last < 3 ? last : 3) * b_row;                               \
+                union { vector all; four_##SUFFIX part[lanes / 4]; } t_0, t_1, t_2, t_3;          \
+                vector s_0 = {0}, s_1 = {0}, s_2 = {0}, s_3 = {0};                                \
+                for (ptrdiff_t p = 0; p < k; p += lanes) {                                        \
+                    const vector a_p = *(const vector *)(a + p);                                  \
+                    s_0 += a_p * *(const vector *)(b_0 + p);                                      \
+                    s_1 += a_p * *(const vector *)(b_1 + p);                                      \
+                    s_2 += a_p * *(const vector *)(b_2 + p);                                      \
+                    s_3 += a_p * *(const vector *)(b_3 + p);                                      \
+                }                                                                                 \
+                t_0.all = s_0;                                                                    \
+                t_1.all = s_1;                                                                    \
+                t_2.all = s_2;                                                                    \
+                t_3.all = s_3;                                                                    \
+                four_##SUFFIX r_0 = t_0.part[0], r_1 = t_1.part[0];                               \
+                four_##SUFFIX r_2 = t_2.part[0], r_3 = t_3.part[0];                               \
+                if (lanes > 4) {                                                                  \
+                    r_0 += t_0.part[lanes / 4 - 1];                                               \
+                    r_1 += t_1.part[lanes / 4 - 1];                                               \
+                    r_2 += t_2.part[lanes / 4 - 1];                                               \
+                    r_3 += t_3.part[lanes / 4 - 1];                                               \
+                }                                                                                 \
+                four_##SUFFIX low = CNET_MIX(r_0, r_1, 0, 4, 1, 5) + CNET_MIX(r_0, r_1, 2, 6, 3, 7);\
+                four_##SUFFIX high = CNET_MIX(r_2, r_3, 0, 4, 1, 5) + CNET_MIX(r_2, r_3, 2, 6, 3, 7);\
+                four_##SUFFIX sums = CNET_MIX(low, high, 0, 1, 4, 5) + CNET_MIX(low, high, 2, 3, 6, 7);\
+                for (ptrdiff_t l = 0; s && l <= last && l < 4; l++)                               \
+                    sums[l] += s[i * n + j + l];                                                  \
+                if (last >= 3)                                                                    \
+                    *(four_in_memory_##SUFFIX *)(c + i * n + j) = sums;                           \
+                else                                                                              \
+                    copy_few(c + i * n + j, &sums, few);                                          \
+            }                                                                                     \
+        }                                                                                         \
+    }
+
+CNET_DEFINE_SUMS(f32, float)
+CNET_DEFINE_SUMS(f64, double)
+
 /* C += A B for a single column of A and a single row of B, in one pass over C. */
 #define CNET_DEFINE_RANK_ONE(SUFFIX, T)                                                           \
     typedef T two_in_memory_##SUFFIX                                                              \
@@ -286,12 +338,32 @@ CNET_DEFINE_RANK_ONE(f64, double)
 /* C = A B for a single row of A, where the columns of B are contiguous; in sums of as many parts as a
  * vector has lanes. */
 #define CNET_DEFINE_DOT(SUFFIX, T)                                                                \
+    /* Short columns, one behind the other; `k` is a constant at each call. */                    \
+    static inline __attribute__((always_inline)) void dot_few_##SUFFIX(                           \
+        ptrdiff_t n, const int k, const T *a, const T *b, T *c)                                   \
+    {                                                                                             \
+        for (ptrdiff_t j = 0; j < n; j++) {                                                       \
+            T sum = 0;                                                                            \
+            for (int p = 0; p < k; p++)                                                           \
+                sum += a[p] * b[j * k + p];                                                       \
+            c[j] = sum;                                                                           \
+        }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
     static void dot_rows_##SUFFIX(ptrdiff_t n, ptrdiff_t k, const T *a, const T *b,               \
                                   ptrdiff_t b_column, T *c)                                       \
     {                                                                                             \
         typedef tile_full_##SUFFIX##_vector vector;                                               \
         enum { lanes = tile_full_##SUFFIX##_lanes };                                              \
         const ptrdiff_t whole = k / lanes * lanes;                                                \
+        if (k == b_column && k < 5 && n >= lanes) {                                               \
+            switch (k) {                                                                          \
+            case 1: dot_few_##SUFFIX(n, 1, a, b, c); return;                                      \
+            case 2: dot_few_##SUFFIX(n, 2, a, b, c); return;                                      \
+            case 3: dot_few_##SUFFIX(n, 3, a, b, c); return;                                      \
+            case 4: dot_few_##SUFFIX(n, 4, a, b, c); return;                                      \
+            }                                                                                     \
+        }                                                                                         \
         for (ptrdiff_t j = 0; j < n; j++) {                                                       \
             T sum = 0;                                                                            \
             for (ptrdiff_t p = whole; p < k; p++)                                                 \

@@ -26,6 +26,10 @@ _MIN_BLOCK_ROWS = 32
 _MAX_BLOCK_ROWS = 512
 _BLOCK_BYTES = 2**19
 
+# Columns of the table where offsets into the workspace begin, and where doubles do.
+_FIRST_OFFSET = 5
+_FIRST_DOUBLE = 9
+
 NOTHING: dict[Any, NDArray[Any]] = {
     np.dtype(name): np.empty(0, name) for name in ("float32", "float64")
 }
@@ -67,7 +71,9 @@ class Program:
             # The loss of the last layer may be fused with its activation, and starts from z.
             keeps_z = engine.keeps_preactivation(code) or i == len(layers) - 1
             preactivations = outputs + layer.n_neurons if keeps_z else outputs
-            self.rows[i] = (
+            after = preactivations + layer.n_neurons
+            drops = layer.dropout > 0
+            self.rows[i, :_FIRST_DOUBLE] = (
                 layer.n_inputs,
                 layer.n_neurons,
                 code,
@@ -75,9 +81,17 @@ class Program:
                 offset + layer.n_inputs * layer.n_neurons if layer.bias else -1,
                 outputs,
                 preactivations,
+                after if drops else outputs,
+                after + layer.n_neurons if drops else outputs,
+            )
+            self.rows[i, _FIRST_DOUBLE:].view(np.float64)[:] = (
+                layer.dropout,
+                layer.l1,
+                layer.l2,
+                layer.max_norm or 0.0,
             )
             offset += layer.n_parameters
-            outputs = preactivations + layer.n_neurons
+            outputs = after + 2 * layer.n_neurons if drops else after
         try:
             self.parameters = aligned_empty(n_parameters, dtype)
         except (MemoryError, ValueError):
@@ -85,6 +99,11 @@ class Program:
             raise MemoryError(
                 f"no memory for {n_parameters:,} weights and biases, {n_bytes:,} bytes"
             ) from None
+
+    @property
+    def drops(self) -> bool:
+        """Whether some layer has dropout."""
+        return bool(self.rows[:, _FIRST_DOUBLE].view(np.float64).any())
 
     @property
     def row_work(self) -> int:
@@ -139,7 +158,7 @@ class Program:
         part = copy.copy(self)
         part.rows = self.rows[layer : layer + 1].copy()
         # Workspace offsets count from the layer's own.
-        part.rows[:, 5:] -= part.rows[0, 5]
+        part.rows[:, _FIRST_OFFSET:_FIRST_DOUBLE] -= part.rows[0, _FIRST_OFFSET]
         part.n_inputs, part.n_outputs = part.rows[0, :2].tolist()
         return part
 
@@ -148,14 +167,16 @@ class Program:
         data: Data,
         loss: Loss | LossFunction,
         *,
-        mean: bool,
+        reduction: str,
+        divide_penalties: bool = False,
         gradient: NDArray[Any] | None = None,
         input_gradient: NDArray[Any] | None = None,
         outputs: NDArray[Any] | None = None,
     ) -> float:
-        """Return the loss over all rows; fill those of the arrays that are given.
+        """Return the loss over all rows with the layers' penalties; fill those of the arrays given.
 
-        A function of the user's sees all rows at once and does its own reduction.
+        `reduction` and `divide_penalties` are as in `training.Settings`. A function of the user's sees
+        all rows at once and does its own reduction.
         """
         nothing, no_rows = NOTHING[self.dtype], NO_ROWS[self.dtype]
         gradient = nothing if gradient is None else gradient
@@ -163,6 +184,12 @@ class Program:
         n = len(data.x)
         threads = get_num_threads()
         if isinstance(loss, Loss):
+            divisor = 1.0
+            if reduction == "weighted_mean" and data.sample_weight.size:
+                # Rows of no weight have no loss either.
+                divisor = float(data.sample_weight.sum(dtype=np.float64)) or 1.0
+            elif reduction != "sum":
+                divisor = n
             capacity = self.block_rows(n)
             return engine.loss_and_gradient(
                 self.rows,
@@ -173,7 +200,8 @@ class Program:
                 data.sample_weight,
                 loss.code,
                 loss.setting,
-                1 / n if mean else 1.0,
+                1 / divisor,
+                1 / divisor if divide_penalties else 1.0,
                 self.workspace(capacity, threads),
                 capacity,
                 gradient,
@@ -198,4 +226,4 @@ class Program:
             input_gradient,
             threads,
         )
-        return value
+        return value + engine.penalty(self.rows, self.parameters)

@@ -327,9 +327,9 @@ def test_grouping_epochs_into_calls_does_not_matter(optimizer, settings, monkeyp
     calls = []
 
     class Counted(run):
-        def epochs(self, count):
+        def epochs(self, count, *watchers):
             calls.append(count)
-            return super().epochs(count)
+            return super().epochs(count, *watchers)
 
     monkeypatch.setattr(training, "Run", Counted)
     train(grouped, 20, batch_size=4, optimizer=optimizer, learning_rate=0.01)

@@ -3,6 +3,7 @@
 from cnet._core.activations cimport activate
 from cnet._core.gemm cimport add_outer, ceiling, gemm, gemm_packed, pack, packed_size, panel_size
 from cnet._core.optimizers cimport Step, update
+from cnet._core.regularization cimport add_penalty_gradient
 from cnet._core.scalar cimport real
 from cnet._core.team cimport team_run
 
@@ -117,6 +118,9 @@ cdef struct Gradient:
     bint accumulate
     void* gradient  # of all parameters, or NULL where they are updated at once
     Py_ssize_t first  # the layer's first parameter
+    const void* weights
+    double l1
+    double l2
     const Step* step  # how to update, or NULL
     void* shared  # shared_size elements of scratch
     void* scratch  # scratch_step elements for each thread
@@ -145,6 +149,10 @@ cdef inline void gradient_piece(
             scratch)
     else:
         gemm(rows, O, B, x, 1, I, delta, O, 1, d if layer.accumulate else NULL, O, d, scratch, 0, 1)
+    # Once for a batch of several blocks.
+    if not layer.accumulate and (layer.l1 > 0 or layer.l2 > 0):
+        add_penalty_gradient(
+            layer.l1, layer.l2, count, <const real*>layer.weights + start * O, d)
     if layer.biases and start + rows == I:
         # Block by block: one sum over all rows of a large batch would round ever more away.
         if layer.gradient == NULL:

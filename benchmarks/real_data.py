@@ -1,8 +1,8 @@
 """Real data: cnet's estimators and scikit-learn's, side by side, with the same settings and seeds.
 
 Every data set is split (where it does not come so), encoded, scaled, learnt with each seed by both
-libraries by turns on one core, and scored on rows that neither has seen. The result is a Markdown table of
-means and standard deviations over the seeds, and of how many times as long scikit-learn took.
+libraries by turns on one core, and scored on rows that neither has seen. The result is a Markdown table
+of means and standard deviations over the seeds, and of how many times as long scikit-learn took.
 
 The files are not part of cnet. Put those you have into one folder, by these names:
 
@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
+from threadpoolctl import threadpool_limits
 
 from benchmarks import machine
 
@@ -78,7 +79,7 @@ class DataSet:
 
 
 def read_adult(folder: Path, seed: int) -> Split:
-    """UCI Adult: does somebody earn more than 50,000 dollars?"""
+    """Return UCI Adult: whether somebody earns more than 50,000 dollars."""
     import pandas as pd
 
     train, test = (
@@ -92,7 +93,7 @@ def read_adult(folder: Path, seed: int) -> Split:
 
 
 def read_churn(folder: Path, seed: int) -> Split:
-    """Which customers leave the bank?"""
+    """Return which customers leave the bank."""
     import pandas as pd
 
     frame = pd.read_csv(folder / "churn_modelling.csv")
@@ -102,7 +103,7 @@ def read_churn(folder: Path, seed: int) -> Split:
 
 
 def read_higgs(folder: Path, seed: int) -> Split:
-    """Was there a Higgs boson?"""
+    """Return whether there was a Higgs boson."""
     import pandas as pd
 
     train, test = (
@@ -114,7 +115,7 @@ def read_higgs(folder: Path, seed: int) -> Split:
 
 
 def read_california(folder: Path, seed: int) -> Split:
-    """What is the median house of a block group worth, in standard deviations from the mean?"""
+    """Return the median house's value of block groups, in standard deviations from the mean."""
     import pandas as pd
 
     frame = pd.read_csv(folder / "california_housing.csv")
@@ -123,7 +124,7 @@ def read_california(folder: Path, seed: int) -> Split:
 
 
 def read_mnist(folder: Path, seed: int) -> Split:
-    """Which digit is it?"""
+    """Return which digit it is."""
     from examples.mnist import IMAGES, LABELS, read_idx
 
     def read(name: str, magic: int) -> NDArray[np.uint8]:
@@ -144,7 +145,7 @@ def parted(frame: Any, y: NDArray[Any], seed: int) -> Split:
 
 
 def scaled(train: Any, y: NDArray[Any], test: Any, y_test: NDArray[Any]) -> Split:
-    """Return tables as numbers: texts one-hot, numbers filled and scaled, as the first table has them."""
+    """Return tables as numbers: texts one-hot, numbers filled and scaled, by the first table."""
     from sklearn.compose import make_column_selector, make_column_transformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
@@ -165,9 +166,7 @@ DATA_SETS = {
     "churn": DataSet(
         read_churn, "churn_modelling.csv", {"early_stopping": True}, ("accuracy", "roc_auc")
     ),
-    "higgs": DataSet(
-        read_higgs, "higgs_sample", {"early_stopping": True}, ("accuracy", "roc_auc")
-    ),
+    "higgs": DataSet(read_higgs, "higgs_sample", {"early_stopping": True}, ("accuracy", "roc_auc")),
     "california": DataSet(
         read_california,
         "california_housing.csv",
@@ -257,10 +256,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             needs = arguments.data / DATA_SETS[name].needs
             print(f"{name} is left out: there is no {needs}", file=sys.stderr)
     machine.stay_on([machine.allowed_cores()[-1] if arguments.core is None else arguments.core])
-    for name in there:
-        rows = measure(name, arguments.data, arguments.seeds)
-        print(tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True), flush=True)
-        print(flush=True)
+    # NumPy's BLAS, which has counted the cores by now.
+    with threadpool_limits(1):
+        for name in there:
+            rows = measure(name, arguments.data, arguments.seeds)
+            table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+            print(table, flush=True)
+            print(flush=True)
 
 
 if __name__ == "__main__":

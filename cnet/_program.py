@@ -58,6 +58,7 @@ class Program:
         self.dtype = dtype
         self.n_inputs = layers[0].n_inputs
         self.n_outputs = layers[-1].n_neurons
+        self.drops = any(layer.dropout > 0 for layer in layers)
         n_parameters = sum(layer.n_parameters for layer in layers)
         if n_parameters > _MAX_PARAMETERS:
             raise ValueError(
@@ -99,11 +100,6 @@ class Program:
             raise MemoryError(
                 f"no memory for {n_parameters:,} weights and biases, {n_bytes:,} bytes"
             ) from None
-
-    @property
-    def drops(self) -> bool:
-        """Whether some layer has dropout."""
-        return bool(self.rows[:, _FIRST_DOUBLE].view(np.float64).any())
 
     @property
     def row_work(self) -> int:

@@ -25,6 +25,8 @@ from cnet.threads import get_num_threads
 # of a call is lost, and which nobody notices between an epoch and its line of output.
 _CALL_WORK = 3_000_000
 
+_NO_SEEDS = np.empty(0, np.uint64)
+
 # Rows that are brought together at a time to have metrics computed.
 _METRIC_ROWS = 8192
 
@@ -221,7 +223,7 @@ class Run:
     def _seeds(self, count: int) -> NDArray[np.uint64]:
         """Return what each epoch's dropout is drawn from; empty: there is none."""
         if not self.program.drops:
-            return np.empty(0, np.uint64)
+            return _NO_SEEDS
         return self.rng.integers(1, 2**63, count, np.uint64)
 
     def _train(

@@ -13,6 +13,11 @@ cdef inline uint64_t mix(uint64_t x) noexcept nogil:
     return x ^ (x >> 31)
 
 
+# Numbers that are summed side by side.
+cdef enum:
+    SUMS = 64
+
+
 cdef inline void drop(
     uint64_t key,
     double share,
@@ -26,13 +31,13 @@ cdef inline void drop(
     An element's random number is a function of its place and the key (Salmon et al., 2011), here a hash
     of 32 bits found by Wellons (2018), which the compiler vectorises.
     """
-    cdef uint32_t first = <uint32_t>key, second = <uint32_t>(key >> 32), hash
+    cdef uint32_t place = <uint32_t>key, second = <uint32_t>(key >> 32), hash
     cdef uint32_t bound = <uint32_t>(share * 4294967296.0)
     cdef real kept = <real>(1 / (1 - share))
     cdef Py_ssize_t i
     for i in range(n):
-        hash = <uint32_t>i * <uint32_t>0x9E3779B1 + first
-        hash = (hash ^ (hash >> 16)) * <uint32_t>0x21F0AAAD
+        place += <uint32_t>0x9E3779B1
+        hash = (place ^ (place >> 16)) * <uint32_t>0x21F0AAAD
         hash = ((hash ^ (hash >> 15)) + second) * <uint32_t>0x735A2D97
         hash = hash ^ (hash >> 15)
         mask[i] = 0 if hash < bound else kept
@@ -58,21 +63,24 @@ cdef inline double penalty(
     const real* weights_IO,  # IN
 ) noexcept nogil:
     """l1 sum |w| + l2 / 2 sum w^2."""
-    cdef Py_ssize_t start = 0, i, stop
-    cdef real sizes, squares
+    cdef Py_ssize_t first = 0, i, j
+    cdef real sums[SUMS]
+    cdef real size = <real>l1, square = <real>(0.5 * l2)
     cdef double total = 0
-    while start < I * O:
-        # Sums of many small numbers keep their digits block by block.
-        stop = min(start + 4096, I * O)
-        sizes = 0
-        squares = 0
-        for i in range(start, stop):
-            squares += weights_IO[i] * weights_IO[i]
+    for j in range(SUMS):
+        sums[j] = 0
+    # Side by side, which vectors can do and one sum could not.
+    while first + SUMS <= I * O:
+        for j in range(SUMS):
+            sums[j] += weights_IO[first + j] * weights_IO[first + j] * square
         if l1 > 0:
-            for i in range(start, stop):
-                sizes += absolute(weights_IO[i])
-        total += l1 * <double>sizes + 0.5 * l2 * <double>squares
-        start = stop
+            for j in range(SUMS):
+                sums[j] += absolute(weights_IO[first + j]) * size
+        first += SUMS
+    for j in range(SUMS):
+        total += sums[j]
+    for i in range(first, I * O):
+        total += weights_IO[i] * weights_IO[i] * square + absolute(weights_IO[i]) * size
     return total
 
 

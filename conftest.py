@@ -1,9 +1,9 @@
 """Runs the guide: README.md and docs/*.md, each from its first block of Python to its last.
 
 The blocks of a page share their names. A block of ``text`` shows what the block of Python before it
-prints: "..." stands for anything, and numbers are compared to the digits that are shown, give or take
-one of the last, since instruction sets round differently. A block that wants a package which is not
-installed is skipped, and with it later ones that want its names.
+prints: "..." stands for anything, and numbers are compared to the digits that are shown, since
+instruction sets round differently. A block that wants a package which is not installed is skipped, and
+with it later ones that want its names.
 """
 
 import contextlib

@@ -16,7 +16,7 @@ BLOCKS = [
     ("text", "0.333 and 0.67", "PASSED"),
     ("text", "0.333 and 0.67", "FAILED"),  # shown once already
     ("python", "print(1 / 3, 'and', 2 / 3)", "PASSED"),
-    ("text", "0.343 and 0.67", "FAILED"),  # off by more than 1 in the last digit
+    ("text", "0.335 and 0.67", "FAILED"),  # off by more than 1 in the last digit
     ("python", "print('some words')\nthere = 'kept'", "PASSED"),
     ("text", "some ...", "PASSED"),
     ("python", "print(there)", "PASSED"),

@@ -60,10 +60,13 @@ class Callback:
     @property
     def watches_batches(self) -> bool:
         """Whether one of the methods for batches is overridden."""
-        cls = type(self)
-        return (
-            cls.on_batch_begin is not Callback.on_batch_begin
-            or cls.on_batch_end is not Callback.on_batch_end
+        # In the class or, as methods may be, in the object itself.
+        return any(
+            getattr(method, "__func__", None) is not nothing
+            for method, nothing in (
+                (self.on_batch_begin, Callback.on_batch_begin),
+                (self.on_batch_end, Callback.on_batch_end),
+            )
         )
 
 

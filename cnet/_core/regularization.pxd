@@ -5,6 +5,11 @@ from libc.stdint cimport uint32_t, uint64_t
 from cnet._core.scalar cimport absolute, real, square_root
 
 
+cdef enum:
+    # Numbers that are summed side by side, for the compiler may not reorder a sum to vectorise it.
+    SUMS = 16
+
+
 cdef inline uint64_t mix(uint64_t x) noexcept nogil:
     """A number that looks random for each x (Steele, Lea and Flood, 2014: SplitMix64)."""
     x += <uint64_t>0x9E3779B97F4A7C15
@@ -58,22 +63,28 @@ cdef inline double penalty(
     const real* weights_IO,  # IN
 ) noexcept nogil:
     """l1 sum |w| + l2 / 2 sum w^2."""
-    cdef Py_ssize_t start = 0, i, stop
-    cdef real sizes, squares
-    cdef double total = 0
-    while start < I * O:
-        # Sums of many small numbers keep their digits block by block.
-        stop = min(start + 4096, I * O)
-        sizes = 0
-        squares = 0
-        for i in range(start, stop):
-            squares += weights_IO[i] * weights_IO[i]
-        if l1 > 0:
-            for i in range(start, stop):
-                sizes += absolute(weights_IO[i])
-        total += l1 * <double>sizes + 0.5 * l2 * <double>squares
-        start = stop
-    return total
+    cdef Py_ssize_t i = 0, k, n = I * O
+    cdef double sizes[SUMS]
+    cdef double squares[SUMS]
+    cdef double w, size = 0, square = 0
+    for k in range(SUMS):
+        sizes[k] = 0
+        squares[k] = 0
+    while i + SUMS <= n:
+        for k in range(SUMS):
+            w = weights_IO[i + k]
+            sizes[k] += absolute(w)
+            squares[k] += w * w
+        i += SUMS
+    for k in range(n - i):
+        w = weights_IO[i + k]
+        sizes[k] += absolute(w)
+        squares[k] += w * w
+    for k in range(SUMS):
+        size += sizes[k]
+        square += squares[k]
+    # What is not wanted may have overflowed.
+    return (l1 * size if l1 > 0 else 0) + (0.5 * l2 * square if l2 > 0 else 0)
 
 
 cdef inline void add_penalty_gradient(

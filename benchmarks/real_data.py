@@ -107,10 +107,10 @@ def read_higgs(folder: Path, seed: int) -> Split:
     import pandas as pd
 
     train, test = (
-        pd.read_csv(folder / "higgs_sample" / name, sep="\t", header=None)
+        pd.read_csv(folder / "higgs_sample" / name, sep="\t", header=None).rename(columns=str)
         for name in ("train.tsv", "test.tsv")
     )
-    y, y_test = (frame.pop(0).to_numpy(int) for frame in (train, test))
+    y, y_test = (frame.pop("0").to_numpy(int) for frame in (train, test))
     return scaled(train, y, test, y_test)
 
 

@@ -17,7 +17,8 @@ class Callback:
     """Base of objects that training calls; each method does nothing unless overridden.
 
     An exception raised in one ends the training and leaves the network as the last finished epoch left
-    it. A class that overrides neither `on_batch_begin` nor `on_batch_end` costs nothing within an epoch.
+    it. Where neither `on_batch_begin` nor `on_batch_end` is overridden it costs nothing within an epoch.
+    An attribute `monitor`, where it is text, must name what is recorded, or training does not start.
     """
 
     def on_train_begin(self, network: Any) -> None:

@@ -392,6 +392,34 @@ def test_divergence(settings, loss):
     assert len(train(net, 2, **how)["loss"]) == 2
 
 
+@pytest.mark.parametrize("finished", [0, 1, 4])
+def test_an_interrupted_group_of_epochs(monkeypatch, finished):
+    """Of several epochs to a call of the engine, those that finished are recorded in full."""
+    net, expected = (network(3, 8, dropout=0.5).add_layer(2) for _ in range(2))
+
+    def interrupted(*arguments):
+        *rest, totals, threads = arguments
+        assert len(totals) == 6
+        if finished:
+            engine.train(*rest, totals[:finished], threads)
+        raise KeyboardInterrupt
+
+    how = {"schedule": "cosine(2)", "batch_size": 3}
+    with monkeypatch.context() as patch:
+        patched = SimpleNamespace(**{**vars(engine), "train": interrupted})
+        patch.setattr(training, "engine", patched)
+        with pytest.raises(KeyboardInterrupt):
+            train(net, 6, **how)
+    if finished:
+        train(expected, 6, callbacks=lambda net, epoch, logs: epoch == finished - 1, **how)
+        assert net.history == expected.history
+    assert {name: len(values) for name, values in net.history.items()} == {
+        "loss": finished,
+        "learning_rate": finished,
+    }
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
+
+
 def test_divergence_at_a_batch_is_told_of_no_further():
     net = network(3, 4, 2, output="linear")
     before = net.parameters.copy()
@@ -643,6 +671,15 @@ def test_an_exception_does_not_restore():
 def test_settings_of_early_stopping(settings, name, error):
     with refused(f"{name} must be", "got", repr(settings[name]), error=error):
         cnet.EarlyStopping(**settings)
+
+
+def test_what_callbacks_of_the_users_own_monitor():
+    callback = cnet.Callback()
+    callback.monitor = "val_loss"
+    net = network(3, 2)
+    with refused("monitor must be something that is recorded, loss", "got 'val_loss'", of=[net]):
+        train(net, callbacks=callback)
+    train(net, callbacks=callback, validation_data=OTHER)
 
 
 # The bar

@@ -178,6 +178,11 @@ def test_gradients_against_finite_differences(loss, reduction):
         how["sample_weight"] = WEIGHTS
     value, gradient = net.loss_and_gradient(X, Y, **how)
     assert value == net.evaluate(X, Y, **how)["loss"]
+    theirs = {**how, "loss": getattr(reference, str(loss), reference.squared_error)}
+    if callable(loss):
+        theirs["reduction"] = "mean"  # its own
+    expected, *_ = Regularized.like(net).loss_and_gradients(X, Y, **theirs)
+    assert value == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(
         gradient,
         differences(lambda: net.evaluate(X, Y, **how)["loss"], net.parameters),

@@ -455,7 +455,8 @@ class NeuralNetwork:
     ) -> NDArray[Any]:
         """Learn from one row by one step of plain gradient descent, as the tutorial does.
 
-        The loss is the one that the network was last trained with, and "auto" at first.
+        The loss is the one that the network was last trained with, and "auto" at first. Nothing is
+        dropped, whatever the layers' dropout.
 
         Parameters
         ----------
@@ -484,8 +485,7 @@ class NeuralNetwork:
         gradient = np.empty_like(program.parameters)
         outputs = np.empty((1, program.n_outputs), self._dtype)
         program.loss(data, loss, reduction="mean", gradient=gradient, outputs=outputs)
-        with np.errstate(all="ignore"):
-            stepped = program.parameters - self._dtype.type(rate) * gradient
+        stepped = program.descended(gradient, rate)
         if not np.isfinite(stepped).all():
             raise training.DivergenceError(
                 f"a step with learning rate {rate:g} would make a weight infinite or NaN",

@@ -387,6 +387,26 @@ def test_norms_stay_within_their_bounds(dtype):
     assert max(np.abs(net.layers[0].biases)) > 0.5
 
 
+def test_a_norm_that_overflows_is_a_divergence():
+    net = network(3, 4, 2, dtype="float32", max_norm=2.0)
+    net.layers[0].weights = np.full((3, 4), 1e25)
+    before = net.parameters.copy()
+    with pytest.raises(cnet.DivergenceError):
+        train(net)
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+def test_the_tutorials_step_against_numpy():
+    """With penalties and bounds, and without dropout."""
+    net = build((3, 5, 4, 2), [{**own, "dropout": 0.5} for own in BOUNDS[:2]] + [BOUNDS[2]])
+    expected = Regularized.like(net)
+    outputs = net.predict(X[0])
+    _, gradient, _ = expected.loss_and_gradients(X[:1], Y[:1], reference.squared_error)
+    expected.learn(reference.SGD(0.1), gradient)
+    np.testing.assert_array_equal(net.backward_propagate(X[0], Y[0], 0.1), outputs)
+    np.testing.assert_allclose(net.parameters, expected.parameters, rtol=1e-10, atol=1e-13)
+
+
 def test_what_is_within_its_bound_is_left_alone():
     net, plain = build((3, 5, 2), [{"max_norm": 1e3}] * 2), build((3, 5, 2), [{}] * 2)
     assert train(net) == train(plain)

@@ -125,7 +125,9 @@ cdef inline void bound_norms(
             factors_O[j] += weights_IO[i * O + j] * weights_IO[i * O + j]
     for j in range(O):
         factors_O[j] = square_root(factors_O[j])
-        factors_O[j] = bound / factors_O[j] if factors_O[j] > bound else <real>1
+        # Of a norm that overflows NaN, which is seen, and not 0, which would be a neuron lost unseen.
+        factors_O[j] = (
+            bound / factors_O[j] + (factors_O[j] - factors_O[j]) if factors_O[j] > bound else <real>1)
     for i in range(I):
         for j in range(O):
             weights_IO[i * O + j] = weights_IO[i * O + j] * factors_O[j]

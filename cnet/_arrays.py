@@ -91,30 +91,31 @@ def as_data(
     n_outputs: int,
     dtype: np.dtype[Any],
     loss: Loss | None,
-    names: tuple[str, str] = ("x", "y"),
+    names: tuple[str, str, str] = ("x", "y", "sample_weight"),
 ) -> Data:
     """Return inputs, targets and weights as the engine reads them.
 
     `loss` is the loss that the targets are checked for; None stands for a function of the user's,
     which gets labels as one-hot rows like every loss but cross_entropy. `names` are what the caller
-    calls x and y.
+    calls x, y and sample_weight.
     """
     inputs, is_row = as_inputs(x, n_inputs, dtype, names[0])
     n = len(inputs)
-    targets, labels = _as_targets(y, n, n_outputs, dtype, loss, is_row, names)
+    targets, labels = _as_targets(y, n, n_outputs, dtype, loss, is_row, names[:2])
     weights = np.empty(0, dtype)
     if sample_weight is not None:
-        given = _as_numbers("sample_weight", sample_weight)
+        name = names[2]
+        given = _as_numbers(name, sample_weight)
         if given.ndim == 0 and is_row:
             given = given.reshape(1)
         if given.shape != (n,):
             raise ValueError(
-                f"sample_weight must have shape ({n},), one weight for each row of x, "
+                f"{name} must have shape ({n},), one weight for each row of {names[0]}, "
                 f"got shape {given.shape}"
             )
-        weights = _as_real("sample_weight", given, dtype)
+        weights = _as_real(name, given, dtype)
         if weights.min() < 0:
-            raise ValueError(f"sample_weight must not be negative, got {weights.min():g}")
+            raise ValueError(f"{name} must not be negative, got {weights.min():g}")
     return Data(inputs, targets, labels, weights, is_row)
 
 
@@ -134,7 +135,9 @@ def validation_rows(
     return np.sort(order[: n - held_out]), np.sort(order[n - held_out :])
 
 
-def with_class_weight(data: Data, class_weight: Any, rows: NDArray[np.intp] | None) -> Data:
+def with_class_weight(
+    data: Data, class_weight: Any, n_outputs: int, rows: NDArray[np.intp] | None
+) -> Data:
     """Return the data with every row's sample weight times its class's weight.
 
     Parameters
@@ -143,11 +146,13 @@ def with_class_weight(data: Data, class_weight: Any, rows: NDArray[np.intp] | No
     class_weight : mapping of int to float, or "balanced"
         Classes that a mapping leaves out have weight 1; "balanced" weighs a class by
         n / (n_classes * its number of rows).
+    n_outputs : int
+        As many classes as the network has outputs; two where it has one.
     rows : ndarray of intp, or None
         The rows that "balanced" counts; None: all.
     """
     classes = _classes_of(data)
-    n_classes = max(2, data.targets.shape[1], int(classes.max()) + 1)
+    n_classes = max(2, n_outputs)
     weights = np.ones(n_classes)
     if isinstance(class_weight, str) and class_weight == "balanced":
         counts = np.bincount(classes if rows is None else classes[rows], minlength=n_classes)
@@ -166,7 +171,7 @@ def with_class_weight(data: Data, class_weight: Any, rows: NDArray[np.intp] | No
         raise ValueError(
             f"class_weight must be a dict of classes to weights or 'balanced', got {class_weight!r}"
         )
-    of_rows = weights[classes].astype(data.x.dtype)
+    of_rows = _as_real("class_weight", weights, data.x.dtype)[classes]
     if data.sample_weight.size:
         of_rows *= data.sample_weight
     return data._replace(sample_weight=of_rows)

@@ -13,6 +13,7 @@ from cnet._arrays import Data, aligned_empty
 from cnet._core import engine
 from cnet.layers import Layer
 from cnet.losses import Loss, LossFunction, call_loss
+from cnet.optimizers import SGD
 from cnet.threads import get_num_threads
 
 # Sizes beyond which an address would overflow before memory ran out.
@@ -142,6 +143,23 @@ class Program:
             threads,
             check,
         )
+
+    def descended(self, gradient: NDArray[Any], learning_rate: float) -> NDArray[Any]:
+        """Return the parameters after a step of plain gradient descent; uses the gradient up."""
+        stepped = self.parameters.copy()
+        descent = SGD()
+        engine.apply_update(
+            self.rows,
+            descent.code,
+            descent.settings(),
+            learning_rate,
+            1,
+            stepped,
+            gradient,
+            NO_ROWS[self.dtype],
+            get_num_threads(),
+        )
+        return stepped
 
     def predictor(self, capacity: int) -> engine.Predictor:
         """Return a predictor over these parameters, which takes `capacity` rows at a time."""

@@ -17,7 +17,8 @@ class Callback:
     """Base of objects that training calls; each method does nothing unless overridden.
 
     An exception raised in one ends the training and leaves the network as the last finished epoch left
-    it. A class that overrides neither `on_batch_begin` nor `on_batch_end` costs nothing within an epoch.
+    it. Where neither `on_batch_begin` nor `on_batch_end` is overridden it costs nothing within an epoch.
+    An attribute `monitor`, where it is text, must name what is recorded, or training does not start.
     """
 
     def on_train_begin(self, network: Any) -> None:
@@ -60,10 +61,13 @@ class Callback:
     @property
     def watches_batches(self) -> bool:
         """Whether one of the methods for batches is overridden."""
-        cls = type(self)
-        return (
-            cls.on_batch_begin is not Callback.on_batch_begin
-            or cls.on_batch_end is not Callback.on_batch_end
+        # In the class or, as methods may be, in the object itself.
+        return any(
+            getattr(method, "__func__", None) is not nothing
+            for method, nothing in (
+                (self.on_batch_begin, Callback.on_batch_begin),
+                (self.on_batch_end, Callback.on_batch_end),
+            )
         )
 
 

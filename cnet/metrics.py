@@ -223,15 +223,18 @@ def resolve_metrics(metrics: Any) -> list[Metric]:
         found = [_resolve(metric, None) for metric in metrics]
     names = [metric.name for metric in found]
     for name in names:
-        if names.count(name) > 1 or name in ("loss", "learning_rate"):
+        taken = name in ("loss", "learning_rate") or name.startswith("val_")
+        if taken or names.count(name) > 1:
             raise ValueError(
-                f"metrics must have names of their own, none of them 'loss' or 'learning_rate', "
-                f"got {listed(names)}; a dict of names to metrics gives others"
+                f"metrics must have names of their own, none of them 'loss' or 'learning_rate' or with "
+                f"'val_' before it, got {listed(names)}; a dict of names to metrics gives others"
             )
     return found
 
 
-def _resolve(metric: Any, name: str | None) -> Metric:
+def _resolve(metric: Any, name: Any) -> Metric:
+    if not (name is None or (isinstance(name, str) and name)):
+        raise ValueError(f"metrics must be a dict of names to metrics, got {name!r} as a name")
     if isinstance(metric, str) and metric in METRICS:
         found = METRICS[metric]
         return found if name is None else found._replace(name=name)
@@ -244,7 +247,8 @@ def _resolve(metric: Any, name: str | None) -> Metric:
     own_name = name or getattr(metric, "__name__", type(metric).__name__)
 
     def value(truth: Truth, outputs: NDArray[Any]) -> float:
-        result: Any = function(truth.given, _squeezed(outputs))
+        # Copies: what the function does to them must not reach the user's targets or other metrics.
+        result: Any = function(truth.given.copy(), _squeezed(outputs).copy())
         try:
             return float(result)
         except (TypeError, ValueError):

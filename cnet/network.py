@@ -394,6 +394,10 @@ class NeuralNetwork:
         if split and validation_data is not None:
             raise ValueError("validation_data and validation_split cannot be used together")
         _, used_loss, data = self._objective(x, y, loss, reduction, sample_weight)
+        if class_weight is not None and not isinstance(used_loss, Loss):
+            raise ValueError(
+                "class_weight must be None with a function as loss, which weighs its rows itself"
+            )
         self._check_trainable()
         validation = self._as_validation(validation_data, used_loss)
         if not self._lock.acquire(blocking=False):
@@ -408,27 +412,31 @@ class NeuralNetwork:
                 used_loss, reduction, rate, epochs, batch_size, shuffle, found_schedule
             )
             rows = None
-            if split:
-                rows, held_out = validation_rows(split, len(data.x), self._rng, shuffle=shuffle)
-                validation = data.of_rows(held_out)
-            if class_weight is not None:
-                data = with_class_weight(data, class_weight, rows)
-            run = training.Run(program, data, state, settings, self._rng, rows)
-            # All memory is there: from here on the network changes.
+            before = self._rng.bit_generator.state if split else None
+            try:
+                if split:
+                    rows, held_out = validation_rows(split, len(data.x), self._rng, shuffle=shuffle)
+                    validation = data.of_rows(held_out)
+                if class_weight is not None:
+                    data = with_class_weight(data, class_weight, program.n_outputs, rows)
+                prepared = training.Training(
+                    training.Run(program, data, state, settings, self._rng, rows),
+                    verbose=verbose,
+                    callbacks=found_callbacks,
+                    assessment=training.Assessment(found_metrics, validation),
+                )
+            except BaseException:
+                if before is not None:
+                    self._rng.bit_generator.state = before
+                raise
+            # All memory is there, and all is checked: from here on the network changes.
             state.optimizer = used_optimizer  # an equal one may have another learning rate
             self._state = state
             self._row_step = None
             history = self.history = training.History(loss=[])
             last_loss, self._loss = self._loss, used_loss
             try:
-                training.train(
-                    self,
-                    run,
-                    history,
-                    verbose=verbose,
-                    callbacks=found_callbacks,
-                    assessment=training.Assessment(found_metrics, validation),
-                )
+                prepared.start(self, history)
             except BaseException:
                 # A function that failed at once is not the loss that the network was trained with.
                 if not isinstance(used_loss, Loss) and not history["loss"]:
@@ -447,7 +455,8 @@ class NeuralNetwork:
     ) -> NDArray[Any]:
         """Learn from one row by one step of plain gradient descent, as the tutorial does.
 
-        The loss is the one that the network was last trained with, and "auto" at first.
+        The loss is the one that the network was last trained with, and "auto" at first. Nothing is
+        dropped, whatever the layers' dropout.
 
         Parameters
         ----------
@@ -469,15 +478,14 @@ class NeuralNetwork:
         """
         rate = as_number("learning_rate", learning_rate, 0)
         program, loss, data = self._objective(
-            inputs, expected_outputs, None, "mean", None, ("inputs", "expected_outputs")
+            inputs, expected_outputs, None, "mean", None, ("inputs", "expected_outputs", "")
         )
         if len(data.x) != 1:
             raise ValueError(f"inputs must be a single row, got {len(data.x)}")
         gradient = np.empty_like(program.parameters)
         outputs = np.empty((1, program.n_outputs), self._dtype)
         program.loss(data, loss, reduction="mean", gradient=gradient, outputs=outputs)
-        with np.errstate(all="ignore"):
-            stepped = program.parameters - self._dtype.type(rate) * gradient
+        stepped = program.descended(gradient, rate)
         if not np.isfinite(stepped).all():
             raise training.DivergenceError(
                 f"a step with learning rate {rate:g} would make a weight infinite or NaN",
@@ -814,7 +822,7 @@ class NeuralNetwork:
         loss: str | Loss | LossFunction | None,
         reduction: str,
         sample_weight: Any,
-        names: tuple[str, str] = ("x", "y"),
+        names: tuple[str, str, str] = ("x", "y", "sample_weight"),
     ) -> tuple[Program, Loss | LossFunction, Data]:
         """Check what the methods that compute a loss have in common."""
         program = self._ready()
@@ -824,7 +832,7 @@ class NeuralNetwork:
         used_loss = resolve_loss(loss, self._layers[-1].activation)
         if sample_weight is not None and not isinstance(used_loss, Loss):
             raise ValueError(
-                "sample_weight must be None with a function as loss, which weighs its rows itself"
+                f"{names[2]} must be None with a function as loss, which weighs its rows itself"
             )
         data = as_data(
             x,
@@ -867,7 +875,7 @@ class NeuralNetwork:
             loss,
             "mean",
             weights[0] if weights else None,
-            ("validation_data[0]", "validation_data[1]"),
+            ("validation_data[0]", "validation_data[1]", "validation_data[2]"),
         )[2]
 
     # The network itself

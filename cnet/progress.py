@@ -32,13 +32,15 @@ class Progress:
         self._lines = verbose is True
         self._printed = printed
         self._n = n
+        self._epochs = epochs
+        self._tqdm: Any = None
         self._bar: Any = None
         if verbose == "bar":
             try:
                 from tqdm.auto import tqdm
             except ImportError as error:
                 raise ImportError('verbose="bar" wants tqdm: pip install cnet[progress]') from error
-            self._bar = tqdm(total=epochs * n, unit="rows", unit_scale=True)
+            self._tqdm = tqdm
 
     def epochs(
         self, first: int, totals: NDArray[np.float64], recorded: dict[str, list[float]]
@@ -57,6 +59,8 @@ class Progress:
             self._bar.update(len(totals) * self._n)
 
     def __enter__(self) -> Self:
+        if self._tqdm is not None:
+            self._bar = self._tqdm(total=self._epochs * self._n, unit="rows", unit_scale=True)
         return self
 
     def __exit__(

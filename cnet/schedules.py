@@ -134,7 +134,9 @@ class Cosine(Schedule):
         warm = self.warmup * n_steps
         progress = np.clip((steps - warm) / max(epochs * n_steps - warm, 1), 0, 1)
         share = self.final + (1 - self.final) * (1 + np.cos(np.pi * progress)) / 2
-        return np.asarray(base * np.where(steps < warm, (steps + 1) / max(warm, 1), share))
+        # Of a warm-up that ends within a step, that step has all of the rate.
+        rising = np.minimum((steps + 1) / max(warm, 1), 1)
+        return np.asarray(base * np.where(steps < warm, rising, share))
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class OneCycle(Schedule):
         top = self.warmup * epochs * n_steps - 1
         last = epochs * n_steps - 1
         up = np.clip(steps / top if top > 0 else np.ones(len(steps)), 0, 1)
-        down = np.clip((steps - top) / max(last - top, 1), 0, 1)
+        down = np.clip((steps - top) / (last - top), 0, 1)
         rising = 1 + (self.start - 1) * (1 + np.cos(np.pi * up)) / 2
         falling = self.final + (1 - self.final) * (1 + np.cos(np.pi * down)) / 2
         return np.asarray(base * np.where(steps <= top, rising, falling))
@@ -288,7 +290,15 @@ class Pace:
             return np.array([self._rate])
         if isinstance(self._schedule, Schedule):
             steps = np.arange(first * self._n_steps, (first + count) * self._n_steps)
-            return self._schedule.rates(self._base, steps, self._n_steps, self._epochs)
+            found = self._schedule.rates(self._base, steps, self._n_steps, self._epochs)
+            rates = np.asarray(found, np.float64)
+            # The engine, which checks nothing, reads as many as there are steps.
+            if rates.shape != steps.shape or not (np.isfinite(rates) & (rates >= 0)).all():
+                raise ValueError(
+                    f"schedule must return {len(steps)} finite rates of at least 0, one for each step, "
+                    f"got {found!r}"
+                )
+            return np.ascontiguousarray(rates)
         arguments = (first, self._rate) if self._takes_rate else (first,)
         self._rate = as_number("schedule", self._schedule(*arguments), 0)
         return np.array([self._rate])

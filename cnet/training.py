@@ -181,10 +181,10 @@ class Run:
         error: BaseException | None = None
         try:
             if isinstance(self.settings.loss, Loss) and not callbacks:
+                order, seeds = self._drawn(count)
                 finished = self._train(
-                    self.settings.loss, self._order(count), self._seeds(count), self.rates, totals,
-                    self.finished,
-                )  # fmt: skip
+                    self.settings.loss, order, seeds, self.rates, totals, self.finished
+                )
             else:
                 finished = self._epoch_by_batches(totals, callbacks or [], network)
         except BaseException as raised:  # Ctrl-C too: what came before it is to be recorded
@@ -203,6 +203,14 @@ class Run:
             self.state.restart(self.settings.learning_rate)
             raise
         return {name: [value] for name, value in values.items()}
+
+    def _drawn(self, count: int) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:
+        """Return the rows' order and the seed of dropout of each of `count` epochs."""
+        if self.program.drops and count > 1:
+            # One after the other from the one stream, as they would be if each were a call.
+            orders, seeds = zip(*(self._drawn(1) for _ in range(count)), strict=True)
+            return np.concatenate(orders), np.concatenate(seeds)
+        return self._order(count), self._seeds(count)
 
     def _order(self, count: int) -> NDArray[np.intp]:
         """Rows in the order in which each of `count` epochs takes them; empty: as they are."""
@@ -268,9 +276,8 @@ class Run:
         """One epoch, batch by batch, for a loss in Python or callbacks that are told of each."""
         parameters = self.program.parameters
         loss = self.settings.loss
-        order = self._order(1)
+        order, seeds = self._drawn(1)
         rows = order[0] if order.size else np.arange(self.n)
-        seeds = self._seeds(1)
         complete = False
         total = 0.0
         np.copyto(self.finished, parameters)
@@ -457,101 +464,117 @@ class Assessment:
         return {"val_loss": loss, **values}
 
 
-def train(
-    network: Any,
-    run: Run,
-    history: History,
-    *,
-    verbose: bool | str,
-    callbacks: list[Callback],
-    assessment: Assessment | None = None,
-) -> None:
-    """Train the run's parameters, recording into `history` as epochs finish.
+class Training:
+    """A run with all that goes with it, ready to start.
 
     Parameters
     ----------
-    network : NeuralNetwork
-        What callbacks are given.
     run : Run
-    history : History
     verbose : bool or "bar"
         Print a line after each epoch, or show a bar.
     callbacks : list of Callback
-    assessment : Assessment, optional
+    assessment : Assessment
         What to compute after each epoch.
 
     Raises
     ------
-    DivergenceError
-        Where the loss, a weight or the optimizer's state stops being finite.
     ValueError
-        Where a callback or the schedule monitors what is not recorded, before training starts; what a
-        metric raises comes before it starts, too.
+        Where a callback or the schedule monitors what is not recorded; and what the loss on the
+        validation data or a metric raises, which are computed once.
+    ImportError
+        Where a bar is wanted and tqdm is not installed.
     """
-    settings, n = run.settings, run.n
-    assessment = assessment or Assessment([], None)
-    names = ["loss", *assessment.names]
-    pace = None
-    if settings.schedule is not None:
-        names.append("learning_rate")
-        pace = Pace(settings.schedule, settings.learning_rate, run.n_steps, settings.epochs, names)
-    for watcher in (pace, *callbacks):
-        monitor = getattr(watcher, "monitor", None)
-        if isinstance(monitor, str) and monitor not in names:
-            missing = "; val_loss wants validation_data" if monitor == "val_loss" else ""
-            raise ValueError(
-                f"monitor must be something that is recorded, {', '.join(names)}, "
-                f"got {monitor!r}{missing}"
+
+    def __init__(
+        self, run: Run, *, verbose: bool | str, callbacks: list[Callback], assessment: Assessment
+    ) -> None:
+        settings = run.settings
+        self.run = run
+        self.callbacks = callbacks
+        self.assessment = assessment
+        self.names = ["loss", *assessment.names]
+        self.pace: Pace | None = None
+        if settings.schedule is not None:
+            self.names.append("learning_rate")
+            self.pace = Pace(
+                settings.schedule, settings.learning_rate, run.n_steps, settings.epochs, self.names
             )
-    # What would fail after the first epoch fails before it.
-    if not assessment.of_validation(run):
-        assessment.of_training(run)
-    history.update({name: [] for name in names})
-    batch_callbacks = [callback for callback in callbacks if callback.watches_batches]
-    # The tutorial's total error leaves out the half that makes the gradient neat.
-    printed = 2.0 if isinstance(settings.loss, SquaredError) else 1.0
-    one_by_one = bool(callbacks or assessment.names or (pace and not pace.foreseeable))
-    with Progress(verbose, settings.epochs, n, printed) as progress:
-        for callback in callbacks:
-            callback.on_train_begin(network)
-        epoch = 0
-        stop = False
-        while epoch < settings.epochs and not stop:
-            for callback in callbacks:
-                callback.on_epoch_begin(network, epoch)
-            count = 1 if one_by_one else min(run.epochs_per_call, settings.epochs - epoch)
-            if pace:
-                run.rates = pace.rates(epoch, count)
-            totals, error = run.epochs(count, batch_callbacks, network)
-            losses = totals if settings.reduction == "sum" else totals / n
-            recorded = {"loss": losses.tolist()}
-            if pace:
-                recorded["learning_rate"] = np.resize(
-                    run.rates[:: run.n_steps], len(totals)
-                ).tolist()
-            if one_by_one and len(totals):
-                recorded.update(run.assessed(assessment))
-            # All at once: an epoch of a tiny network takes less time than a line of Python.
-            for name, values_of_epochs in recorded.items():
-                history[name] += values_of_epochs
-            progress.epochs(epoch, totals, recorded)
-            if one_by_one and len(totals):
-                logs = {name: history[name][-1] for name in names}
-                if pace:
-                    pace.observe(logs)
-                for callback in callbacks:
-                    stop = bool(callback.on_epoch_end(network, epoch, logs)) or stop
-            epoch += len(totals)
-            if error is not None:
-                raise error
-            if len(totals) < count:
-                raise DivergenceError(
-                    "the loss, a weight or the optimizer's state stopped being a finite number in "
-                    f"epoch {epoch}; the network has the weights from before it. "
-                    f"A learning rate below {settings.learning_rate:g}, "
-                    "inputs scaled to about ±1, or an optimizer with clip_norm may help",
-                    epoch,
-                    history,
+        for watcher in (self.pace, *callbacks):
+            monitor = getattr(watcher, "monitor", None)
+            if isinstance(monitor, str) and monitor not in self.names:
+                missing = "; val_loss wants validation_data" if monitor == "val_loss" else ""
+                raise ValueError(
+                    f"monitor must be something that is recorded, {', '.join(self.names)}, "
+                    f"got {monitor!r}{missing}"
                 )
-        for callback in callbacks:
-            callback.on_train_end(network, history)
+        # The tutorial's total error leaves out the half that makes the gradient neat.
+        printed = 2.0 if isinstance(settings.loss, SquaredError) else 1.0
+        self.progress = Progress(verbose, settings.epochs, run.n, printed)
+        # What would fail after the first epoch fails before it.
+        if not assessment.of_validation(run):
+            assessment.of_training(run)
+
+    def start(self, network: Any, history: History) -> None:
+        """Train the run's parameters, recording into `history` as epochs finish.
+
+        Parameters
+        ----------
+        network : NeuralNetwork
+            What callbacks are given.
+        history : History
+
+        Raises
+        ------
+        DivergenceError
+            Where the loss, a weight or the optimizer's state stops being finite.
+        """
+        run, settings, pace = self.run, self.run.settings, self.pace
+        history.update({name: [] for name in self.names})
+        batch_callbacks = [callback for callback in self.callbacks if callback.watches_batches]
+        one_by_one = bool(
+            self.callbacks or self.assessment.names or (pace and not pace.foreseeable)
+        )
+        with self.progress as progress:
+            for callback in self.callbacks:
+                callback.on_train_begin(network)
+            epoch = 0
+            stop = False
+            while epoch < settings.epochs and not stop:
+                for callback in self.callbacks:
+                    callback.on_epoch_begin(network, epoch)
+                count = 1 if one_by_one else min(run.epochs_per_call, settings.epochs - epoch)
+                if pace:
+                    run.rates = pace.rates(epoch, count)
+                totals, error = run.epochs(count, batch_callbacks, network)
+                losses = totals if settings.reduction == "sum" else totals / run.n
+                recorded = {"loss": losses.tolist()}
+                if pace:
+                    recorded["learning_rate"] = np.resize(
+                        run.rates[:: run.n_steps], len(totals)
+                    ).tolist()
+                if one_by_one and len(totals):
+                    recorded.update(run.assessed(self.assessment))
+                # All at once: an epoch of a tiny network takes less time than a line of Python.
+                for name, values_of_epochs in recorded.items():
+                    history[name] += values_of_epochs
+                progress.epochs(epoch, totals, recorded)
+                if one_by_one and len(totals):
+                    logs = {name: history[name][-1] for name in self.names}
+                    if pace:
+                        pace.observe(logs)
+                    for callback in self.callbacks:
+                        stop = bool(callback.on_epoch_end(network, epoch, logs)) or stop
+                epoch += len(totals)
+                if error is not None:
+                    raise error
+                if len(totals) < count:
+                    raise DivergenceError(
+                        "the loss, a weight or the optimizer's state stopped being a finite number in "
+                        f"epoch {epoch}; the network has the weights from before it. "
+                        f"A learning rate below {settings.learning_rate:g}, "
+                        "inputs scaled to about ±1, or an optimizer with clip_norm may help",
+                        epoch,
+                        history,
+                    )
+            for callback in self.callbacks:
+                callback.on_train_end(network, history)

@@ -385,7 +385,7 @@ cdef double train_epoch(
     cdef Py_ssize_t start = 0, first, rows, B
     cdef const real* x_BI
     cdef Step step
-    cdef double total = 0, divisor, share, penalty
+    cdef double total = 0, of_batch, divisor, share
     while start < n:
         rows = min(course.batch_size, n - start)
         step = prepare[real](
@@ -394,20 +394,22 @@ cdef double train_epoch(
         # Of a plain mean the rows' losses are summed as they are.
         share = rows / divisor if course.reduction == WEIGHTED_MEAN else 1
         network.penalty_scale = 1 / divisor if course.divide_penalties else 1
+        of_batch = 0
         if network.penalized:
-            penalty = penalties[real](network, parameters)
-            total += penalty if course.reduction == SUM else rows * penalty
+            of_batch = penalties[real](network, parameters)
+            if course.reduction != SUM:
+                of_batch *= rows
         # A batch larger than a block is summed block by block.
         first = start
         while first < start + rows:
             B = min(network.capacity, start + rows - first)
             if course.dropout_seed != 0:
                 network.dropout_key = mix(mix(course.dropout_seed + steps[0]) + (first - start)) | 1
-            total += share * loss_of_block[real](
+            of_batch += share * loss_of_block[real](
                 network, objective, parameters, first, B,
                 order + first if order != NULL else NULL, 1 / divisor, workspace, &x_BI)
-            if not isfinite(total):
-                return total
+            if not isfinite(of_batch):
+                return of_batch
             backward_block[real](
                 network, parameters, 0, B, x_BI, workspace, gradient, first > start,
                 &step if gradient == NULL else NULL, NULL)
@@ -417,6 +419,8 @@ cdef double train_epoch(
             update_all[real](&step, gradient, network.threads)
         if network.bounded:
             keep_bounds[real](network, parameters, delta_of(network, workspace, False))
+        # Batch by batch, as they add up where each is a call.
+        total += of_batch
         steps[0] += 1
         rates += rates_step
         start += rows

@@ -63,24 +63,30 @@ cdef inline double penalty(
     const real* weights_IO,  # IN
 ) noexcept nogil:
     """l1 sum |w| + l2 / 2 sum w^2."""
-    cdef Py_ssize_t first = 0, i, j
+    cdef Py_ssize_t first = 0, i, j, stop, n = I * O
     cdef real sums[SUMS]
     cdef real size = <real>l1, square = <real>(0.5 * l2)
     cdef double total = 0
-    for j in range(SUMS):
-        sums[j] = 0
-    # Side by side, which vectors can do and one sum could not.
-    while first + SUMS <= I * O:
+    while first + SUMS <= n:
         for j in range(SUMS):
-            sums[j] += weights_IO[first + j] * weights_IO[first + j] * square
-        if l1 > 0:
-            for j in range(SUMS):
-                sums[j] += absolute(weights_IO[first + j]) * size
-        first += SUMS
-    for j in range(SUMS):
-        total += sums[j]
-    for i in range(first, I * O):
-        total += weights_IO[i] * weights_IO[i] * square + absolute(weights_IO[i]) * size
+            sums[j] = 0
+        # Side by side, which vectors can do and one sum could not; and block by block, which keeps digits.
+        stop = min(n, first + 64 * SUMS)
+        while first + SUMS <= stop:
+            # Of large weights the squares overflow, which is nothing to l1.
+            if l2 > 0:
+                for j in range(SUMS):
+                    sums[j] += weights_IO[first + j] * weights_IO[first + j] * square
+            if l1 > 0:
+                for j in range(SUMS):
+                    sums[j] += absolute(weights_IO[first + j]) * size
+            first += SUMS
+        for j in range(SUMS):
+            total += sums[j]
+    for i in range(first, n):
+        if l2 > 0:
+            total += weights_IO[i] * weights_IO[i] * square
+        total += absolute(weights_IO[i]) * size
     return total
 
 
@@ -119,7 +125,9 @@ cdef inline void bound_norms(
             factors_O[j] += weights_IO[i * O + j] * weights_IO[i * O + j]
     for j in range(O):
         factors_O[j] = square_root(factors_O[j])
-        factors_O[j] = bound / factors_O[j] if factors_O[j] > bound else <real>1
+        # Of a norm that overflows NaN, which is seen, and not 0, which would be a neuron lost unseen.
+        factors_O[j] = (
+            bound / factors_O[j] + (factors_O[j] - factors_O[j]) if factors_O[j] > bound else <real>1)
     for i in range(I):
         for j in range(O):
             weights_IO[i * O + j] = weights_IO[i * O + j] * factors_O[j]

@@ -1,6 +1,7 @@
 """Dense neural networks on the CPU, compiled."""
 
 from cnet._core.engine import Predictor
+from cnet.callbacks import Callback, EarlyStopping
 from cnet.config import show_config
 from cnet.initializers import (
     GlorotNormal,
@@ -26,8 +27,17 @@ from cnet.losses import (
 )
 from cnet.network import NeuralNetwork
 from cnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, Rprop
+from cnet.schedules import (
+    Constant,
+    Cosine,
+    ExponentialDecay,
+    OneCycle,
+    ReduceOnPlateau,
+    Schedule,
+    StepDecay,
+)
 from cnet.threads import get_num_threads, num_threads, set_num_threads
-from cnet.training import Callback, DivergenceError, History
+from cnet.training import DivergenceError, History
 
 __version__ = "0.1.0"
 
@@ -39,8 +49,12 @@ __all__ = [
     "AdamW",
     "BinaryCrossEntropy",
     "Callback",
+    "Constant",
+    "Cosine",
     "CrossEntropy",
     "DivergenceError",
+    "EarlyStopping",
+    "ExponentialDecay",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",
@@ -52,14 +66,18 @@ __all__ = [
     "LecunNormal",
     "Loss",
     "NeuralNetwork",
+    "OneCycle",
     "Optimizer",
     "Orthogonal",
     "Poisson",
     "Predictor",
     "Quantile",
     "RMSprop",
+    "ReduceOnPlateau",
     "Rprop",
+    "Schedule",
     "SquaredError",
+    "StepDecay",
     "Uniform",
     "Zeros",
     "__version__",

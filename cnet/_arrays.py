@@ -6,11 +6,13 @@ shape. An array that is so already comes out as it is, not copied.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnet._checks import as_number
 from cnet._core.engine import all_finite
 from cnet.losses import Loss
 
@@ -36,6 +38,14 @@ class Data(NamedTuple):
     labels: NDArray[np.intp]
     sample_weight: NDArray[Any]
     is_row: bool
+
+    def of_rows(self, rows: NDArray[np.intp]) -> Data:
+        """Return copies of some of the rows."""
+        targets, labels, weights = (
+            array[rows] if array.size else array
+            for array in (self.targets, self.labels, self.sample_weight)
+        )
+        return Data(self.x[rows], targets, labels, weights, is_row=False)
 
 
 def aligned_empty(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -81,31 +91,103 @@ def as_data(
     n_outputs: int,
     dtype: np.dtype[Any],
     loss: Loss | None,
-    names: tuple[str, str] = ("x", "y"),
+    names: tuple[str, str, str] = ("x", "y", "sample_weight"),
 ) -> Data:
     """Return inputs, targets and weights as the engine reads them.
 
     `loss` is the loss that the targets are checked for; None stands for a function of the user's,
     which gets labels as one-hot rows like every loss but cross_entropy. `names` are what the caller
-    calls x and y.
+    calls x, y and sample_weight.
     """
     inputs, is_row = as_inputs(x, n_inputs, dtype, names[0])
     n = len(inputs)
-    targets, labels = _as_targets(y, n, n_outputs, dtype, loss, is_row, names)
+    targets, labels = _as_targets(y, n, n_outputs, dtype, loss, is_row, names[:2])
     weights = np.empty(0, dtype)
     if sample_weight is not None:
-        given = _as_numbers("sample_weight", sample_weight)
+        name = names[2]
+        given = _as_numbers(name, sample_weight)
         if given.ndim == 0 and is_row:
             given = given.reshape(1)
         if given.shape != (n,):
             raise ValueError(
-                f"sample_weight must have shape ({n},), one weight for each row of x, "
+                f"{name} must have shape ({n},), one weight for each row of {names[0]}, "
                 f"got shape {given.shape}"
             )
-        weights = _as_real("sample_weight", given, dtype)
+        weights = _as_real(name, given, dtype)
         if weights.min() < 0:
-            raise ValueError(f"sample_weight must not be negative, got {weights.min():g}")
+            raise ValueError(f"{name} must not be negative, got {weights.min():g}")
     return Data(inputs, targets, labels, weights, is_row)
+
+
+def validation_rows(
+    share: float, n: int, rng: np.random.Generator, *, shuffle: bool
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows to train on and, of that share, those to validate on, both in ascending order.
+
+    With `shuffle` the latter are drawn, otherwise they are the last.
+    """
+    held_out = max(1, round(share * n))
+    if held_out >= n:
+        raise ValueError(
+            f"validation_split must leave rows to train on, got {share:g} of {n} row{'s' * (n > 1)}"
+        )
+    order = rng.permutation(n) if shuffle else np.arange(n)
+    return np.sort(order[: n - held_out]), np.sort(order[n - held_out :])
+
+
+def with_class_weight(
+    data: Data, class_weight: Any, n_outputs: int, rows: NDArray[np.intp] | None
+) -> Data:
+    """Return the data with every row's sample weight times its class's weight.
+
+    Parameters
+    ----------
+    data : Data
+    class_weight : mapping of int to float, or "balanced"
+        Classes that a mapping leaves out have weight 1; "balanced" weighs a class by
+        n / (n_classes * its number of rows).
+    n_outputs : int
+        As many classes as the network has outputs; two where it has one.
+    rows : ndarray of intp, or None
+        The rows that "balanced" counts; None: all.
+    """
+    classes = _classes_of(data)
+    n_classes = max(2, n_outputs)
+    weights = np.ones(n_classes)
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        counts = np.bincount(classes if rows is None else classes[rows], minlength=n_classes)
+        present = counts > 0
+        weights[present] = counts.sum() / (present.sum() * counts[present])
+    elif isinstance(class_weight, Mapping):
+        for key, weight in class_weight.items():
+            if isinstance(key, (bool, np.bool_)) or not isinstance(key, (int, np.integer)):
+                raise ValueError(f"class_weight must have integer classes as keys, got {key!r}")
+            if not 0 <= key < n_classes:
+                raise ValueError(
+                    f"class_weight must have classes from 0 to {n_classes - 1} as keys, got {key}"
+                )
+            weights[key] = as_number(f"class_weight[{key}]", weight, 0)
+    else:
+        raise ValueError(
+            f"class_weight must be a dict of classes to weights or 'balanced', got {class_weight!r}"
+        )
+    of_rows = _as_real("class_weight", weights, data.x.dtype)[classes]
+    if data.sample_weight.size:
+        of_rows *= data.sample_weight
+    return data._replace(sample_weight=of_rows)
+
+
+def _classes_of(data: Data) -> NDArray[np.intp]:
+    if data.labels.size:
+        return data.labels
+    if np.isin(data.targets, (0, 1)).all():
+        if data.targets.shape[1] == 1:
+            return data.targets[:, 0].astype(np.intp)
+        if (data.targets.sum(axis=1) == 1).all():
+            return np.asarray(data.targets.argmax(axis=1), np.intp)
+    raise ValueError(
+        "class_weight must be None where targets are not classes: labels, one-hot rows, or 0 and 1"
+    )
 
 
 def as_weights(

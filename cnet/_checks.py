@@ -45,18 +45,12 @@ def as_number(
     open_high: bool = False,
 ) -> float:
     """Return `value` as a finite float between `low` and `high`, without an end that is open."""
-    bounds = []
-    if low > -math.inf:
-        bounds.append(f"{'above' if open_low else 'of at least'} {low:g}")
-    if high < math.inf:
-        at_most = "at most" if bounds else "of at most"
-        bounds.append(f"{'below' if open_high else at_most} {high:g}")
-    wanted = " ".join(["a finite number", " and ".join(bounds)]).strip()
-    if isinstance(value, (bool, np.bool_, str, bytes)):
-        raise TypeError(f"{name} must be {wanted}, got {value!r}")
     try:
+        if isinstance(value, (bool, np.bool_, str, bytes)):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError, OverflowError):
+        wanted = _numbers_between(low, high, open_low, open_high)
         raise TypeError(f"{name} must be {wanted}, got {value!r}") from None
     if (
         not math.isfinite(number)
@@ -65,8 +59,20 @@ def as_number(
         or (open_low and number == low)
         or (open_high and number == high)
     ):
+        wanted = _numbers_between(low, high, open_low, open_high)
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
     return number
+
+
+def _numbers_between(low: float, high: float, open_low: bool, open_high: bool) -> str:
+    """Return what numbers are wanted, in words."""
+    bounds = []
+    if low > -math.inf:
+        bounds.append(f"{'above' if open_low else 'of at least'} {low:g}")
+    if high < math.inf:
+        at_most = "at most" if bounds else "of at most"
+        bounds.append(f"{'below' if open_high else at_most} {high:g}")
+    return " ".join(["a finite number", " and ".join(bounds)]).strip()
 
 
 def as_flag(name: str, value: Any) -> bool:

@@ -13,6 +13,7 @@ from cnet._arrays import Data, aligned_empty
 from cnet._core import engine
 from cnet.layers import Layer
 from cnet.losses import Loss, LossFunction, call_loss
+from cnet.optimizers import SGD
 from cnet.threads import get_num_threads
 
 # Sizes beyond which an address would overflow before memory ran out.
@@ -25,6 +26,10 @@ _ACTIVATION_WORK = 50
 _MIN_BLOCK_ROWS = 32
 _MAX_BLOCK_ROWS = 512
 _BLOCK_BYTES = 2**19
+
+# Columns of the table where offsets into the workspace begin, and where doubles do.
+_FIRST_OFFSET = 5
+_FIRST_DOUBLE = 9
 
 NOTHING: dict[Any, NDArray[Any]] = {
     np.dtype(name): np.empty(0, name) for name in ("float32", "float64")
@@ -54,6 +59,7 @@ class Program:
         self.dtype = dtype
         self.n_inputs = layers[0].n_inputs
         self.n_outputs = layers[-1].n_neurons
+        self.drops = any(layer.dropout > 0 for layer in layers)
         n_parameters = sum(layer.n_parameters for layer in layers)
         if n_parameters > _MAX_PARAMETERS:
             raise ValueError(
@@ -68,7 +74,9 @@ class Program:
             keeps_z = engine.keeps_preactivation(code) or i == len(layers) - 1
             room = engine.row_room(layer.n_neurons)
             preactivations = outputs + room if keeps_z else outputs
-            self.rows[i] = (
+            after = preactivations + room
+            drops = layer.dropout > 0
+            self.rows[i, :_FIRST_DOUBLE] = (
                 layer.n_inputs,
                 layer.n_neurons,
                 code,
@@ -76,9 +84,17 @@ class Program:
                 offset + layer.n_inputs * layer.n_neurons if layer.bias else -1,
                 outputs,
                 preactivations,
+                after if drops else outputs,
+                after + room if drops else outputs,
+            )
+            self.rows[i, _FIRST_DOUBLE:].view(np.float64)[:] = (
+                layer.dropout,
+                layer.l1,
+                layer.l2,
+                layer.max_norm or 0.0,
             )
             offset += layer.n_parameters
-            outputs = preactivations + room
+            outputs = after + 2 * room if drops else after
         try:
             self.parameters = aligned_empty(n_parameters, dtype)
         except (MemoryError, ValueError):
@@ -129,6 +145,23 @@ class Program:
             check,
         )
 
+    def descended(self, gradient: NDArray[Any], learning_rate: float) -> NDArray[Any]:
+        """Return the parameters after a step of plain gradient descent; uses the gradient up."""
+        stepped = self.parameters.copy()
+        descent = SGD()
+        engine.apply_update(
+            self.rows,
+            descent.code,
+            descent.settings(),
+            learning_rate,
+            1,
+            stepped,
+            gradient,
+            NO_ROWS[self.dtype],
+            get_num_threads(),
+        )
+        return stepped
+
     def predictor(self, capacity: int) -> engine.Predictor:
         """Return a predictor over these parameters, which takes `capacity` rows at a time."""
         threads = get_num_threads()
@@ -140,7 +173,7 @@ class Program:
         part = copy.copy(self)
         part.rows = self.rows[layer : layer + 1].copy()
         # Workspace offsets count from the layer's own.
-        part.rows[:, 5:] -= part.rows[0, 5]
+        part.rows[:, _FIRST_OFFSET:_FIRST_DOUBLE] -= part.rows[0, _FIRST_OFFSET]
         part.n_inputs, part.n_outputs = part.rows[0, :2].tolist()
         return part
 
@@ -149,14 +182,16 @@ class Program:
         data: Data,
         loss: Loss | LossFunction,
         *,
-        mean: bool,
+        reduction: str,
+        divide_penalties: bool = False,
         gradient: NDArray[Any] | None = None,
         input_gradient: NDArray[Any] | None = None,
         outputs: NDArray[Any] | None = None,
     ) -> float:
-        """Return the loss over all rows; fill those of the arrays that are given.
+        """Return the loss over all rows with the layers' penalties; fill those of the arrays given.
 
-        A function of the user's sees all rows at once and does its own reduction.
+        `reduction` and `divide_penalties` are as in `training.Settings`. A function of the user's sees
+        all rows at once and does its own reduction.
         """
         nothing, no_rows = NOTHING[self.dtype], NO_ROWS[self.dtype]
         gradient = nothing if gradient is None else gradient
@@ -164,6 +199,12 @@ class Program:
         n = len(data.x)
         threads = get_num_threads()
         if isinstance(loss, Loss):
+            divisor = 1.0
+            if reduction == "weighted_mean" and data.sample_weight.size:
+                # Rows of no weight have no loss either.
+                divisor = float(data.sample_weight.sum(dtype=np.float64)) or 1.0
+            elif reduction != "sum":
+                divisor = n
             capacity = self.block_rows(n)
             return engine.loss_and_gradient(
                 self.rows,
@@ -174,7 +215,8 @@ class Program:
                 data.sample_weight,
                 loss.code,
                 loss.setting,
-                1 / n if mean else 1.0,
+                1 / divisor,
+                1 / divisor if divide_penalties else 1.0,
                 self.workspace(capacity, threads),
                 capacity,
                 gradient,
@@ -199,4 +241,4 @@ class Program:
             input_gradient,
             threads,
         )
-        return value
+        return value + engine.penalty(self.rows, self.parameters)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnet._arrays import as_weights
-from cnet._checks import as_choice, as_flag, as_integer
+from cnet._checks import as_choice, as_flag, as_integer, as_number
 from cnet._core.engine import ACTIVATIONS
 from cnet.initializers import Initializer, resolve_initializer
 
@@ -39,6 +39,16 @@ class Layer:
         for relu and its kin, glorot_uniform otherwise.
     name : str, optional
         By default layer_1, layer_2, … by its place in the network.
+    l1, l2 : float, default 0
+        Penalties on the weights, not the biases: the loss grows by ``l1 * sum(abs(weights))`` and by
+        ``l2 / 2 * sum(weights ** 2)``.
+    max_norm : float, optional
+        After each step of training, each neuron's incoming weights are shrunk to at most this
+        Euclidean norm (Srebro, Rennie and Jaakkola, 2005).
+    dropout : float, default 0
+        The share of the layer's outputs, at least 0 and below 1, that each row of training loses at
+        random, while the others grow by 1 / (1 - dropout); prediction and evaluation use all (Srivastava
+        et al., 2014). Not for the output layer.
 
     Raises
     ------
@@ -57,6 +67,10 @@ class Layer:
         bias: bool = True,
         init: Any = "auto",
         name: str | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
+        dropout: float = 0.0,
     ) -> None:
         self._n_inputs = as_integer("n_inputs", n_inputs, 1, MAX_NEURONS)
         self._n_neurons = as_integer("n_neurons", n_neurons, 1, MAX_NEURONS)
@@ -66,6 +80,12 @@ class Layer:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be text, got {name!r}")
         self.name = name
+        self._l1 = as_number("l1", l1, 0)
+        self._l2 = as_number("l2", l2, 0)
+        self._max_norm = (
+            None if max_norm is None else as_number("max_norm", max_norm, 0, open_low=True)
+        )
+        self._dropout = as_number("dropout", dropout, 0, 1, open_high=True)
         self._weights: NDArray[Any] | None = None
         self._biases: NDArray[Any] | None = None
 
@@ -95,6 +115,26 @@ class Layer:
     def init(self) -> Initializer:
         """How the weights start."""
         return self._init
+
+    @property
+    def l1(self) -> float:
+        """Penalty on the size of the weights."""
+        return self._l1
+
+    @property
+    def l2(self) -> float:
+        """Penalty on the squares of the weights."""
+        return self._l2
+
+    @property
+    def max_norm(self) -> float | None:
+        """The most that the norm of a neuron's weights may be, or None."""
+        return self._max_norm
+
+    @property
+    def dropout(self) -> float:
+        """The share of outputs that are dropped in training."""
+        return self._dropout
 
     @property
     def n_parameters(self) -> int:
@@ -154,4 +194,7 @@ class Layer:
             settings.append("bias=False")
         if self.name is not None:
             settings.append(f"name={self.name!r}")
+        for setting in ("l1", "l2", "max_norm", "dropout"):
+            if getattr(self, setting):
+                settings.append(f"{setting}={getattr(self, setting):g}")
         return f"Layer({', '.join(settings)})"

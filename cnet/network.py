@@ -10,17 +10,27 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnet import metrics, training
-from cnet._arrays import Data, aligned_empty, as_data, as_inputs
+from cnet import metrics as metric_functions
+from cnet import training
+from cnet._arrays import (
+    Data,
+    aligned_empty,
+    as_data,
+    as_inputs,
+    validation_rows,
+    with_class_weight,
+)
 from cnet._checks import as_choice, as_flag, as_integer, as_number
 from cnet._core.engine import Learner, Predictor
 from cnet._program import Program
+from cnet.callbacks import as_callbacks
 from cnet.layers import MAX_NEURONS, Layer
 from cnet.losses import Loss, LossFunction, resolve_loss
 from cnet.optimizers import SGD, Optimizer, OptimizerState, resolve_optimizer
+from cnet.schedules import RateFunction, Schedule, resolve_schedule
 
 DTYPES = ("float32", "float64")
-REDUCTIONS = ("mean", "sum")
+REDUCTIONS = ("mean", "sum", "weighted_mean")
 
 # Rows that a predictor takes at a time, at most.
 _PREDICTOR_ROWS = 128
@@ -106,6 +116,10 @@ class NeuralNetwork:
         bias: bool = True,
         init: Any = "auto",
         name: str | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
+        dropout: float = 0.0,
     ) -> Self:
         """Add a layer after those there are; the first says only how many inputs there are.
 
@@ -120,8 +134,8 @@ class NeuralNetwork:
             See `Layer`. The input layer has none.
         input_layer : bool, default False
             True for the first layer, and only there.
-        bias, init, name
-            See `Layer`.
+        bias, init, name, l1, l2, max_norm, dropout
+            See `Layer`. The input layer has none of the last four.
 
         Returns
         -------
@@ -138,8 +152,25 @@ class NeuralNetwork:
         """
         num_neurons = as_integer("num_neurons", num_neurons, 1, MAX_NEURONS)
         n_inputs = self._layers[-1].n_neurons if self._layers else (self._n_inputs or 1)
-        layer = Layer(n_inputs, num_neurons, activation, bias=bias, init=init, name=name)
+        layer = Layer(
+            n_inputs,
+            num_neurons,
+            activation,
+            bias=bias,
+            init=init,
+            name=name,
+            l1=l1,
+            l2=l2,
+            max_norm=max_norm,
+            dropout=dropout,
+        )
         if as_flag("input_layer", input_layer):
+            for setting in ("l1", "l2", "max_norm", "dropout"):
+                if getattr(layer, setting):
+                    raise ValueError(
+                        f"{setting} must be left out for the input layer, which has no weights and "
+                        f"passes its inputs on as they are, got {getattr(layer, setting):g}"
+                    )
             if self._n_inputs is not None:
                 raise ValueError(
                     f"input_layer must be True for the first layer only; this network has "
@@ -254,7 +285,12 @@ class NeuralNetwork:
         reduction: str = "mean",
         shuffle: bool = True,
         sample_weight: Any = None,
-        verbose: bool = True,
+        class_weight: Any = None,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        metrics: Any = (),
+        schedule: str | Schedule | RateFunction | None = None,
+        verbose: bool | int | str = True,
         callbacks: Any = (),
     ) -> training.History:
         """Train the network.
@@ -285,17 +321,39 @@ class NeuralNetwork:
             "auto" at first. A function ``loss(y_true, y_pred) -> (value, gradient)`` is called for every
             batch with arrays of shape (rows, n_outputs) and returns a number and its gradient by y_pred;
             reduction over the rows is its own affair.
-        reduction : {"mean", "sum"}, default "mean"
+        reduction : {"mean", "sum", "weighted_mean"}, default "mean"
             How a batch's loss, whose gradient is followed, comes from its rows': their mean, which is
-            their sum over their number whatever the sample weights, or their sum.
+            their sum over their number whatever the sample weights, their sum, or their sum over the sum
+            of their weights. The layers' penalties, l1 and l2, are added to it as they are.
         shuffle : bool, default True
             Whether each epoch takes the rows in an order of its own.
         sample_weight : array-like of shape (n,), optional
             What each row's loss is multiplied by; 0 or more.
-        verbose : bool, default True
-            Print a line after each epoch: its number and its total error, for squared_error the sum of
-            squared differences, otherwise the sum of the rows' losses, each before the update that its
-            batch made.
+        class_weight : dict of int to float, or "balanced", optional
+            What the losses of each class's rows are multiplied by, beside `sample_weight`; 1 for classes
+            that a dict leaves out. "balanced" gives every class the same weight in all, by
+            n / (n_classes * its number of rows). For labels, one-hot targets, and one output of 0 or 1.
+        validation_data : tuple (x, y) or (x, y, sample_weight), optional
+            Rows that are not trained on, for ``history["val_loss"]`` and the metrics after each epoch.
+        validation_split : float, default 0
+            Or the share of x, above 0 and below 1, that is held out for that: drawn at random or,
+            without `shuffle`, the last rows.
+        metrics : str, callable, iterable or dict of them, default ()
+            What to compute after each epoch, on the rows trained on and on the validation data:
+            accuracy, mae, mse, rmse, or with scikit-learn auc, balanced_accuracy, f1, log_loss,
+            precision, r2 and recall (of more than two classes the mean over classes); or functions
+            ``metric(y_true, y_pred) -> float``, which are given labels or targets and the outputs, of
+            one output both of shape (n,). A dict gives them other names.
+        schedule : str, Schedule or callable, optional
+            What becomes of the learning rate: constant, "step(every, factor)", "exponential(factor)",
+            "cosine(warmup)", one_cycle, reduce_on_plateau, an object such as ``cnet.Cosine(warmup=5)``,
+            or a function of the epoch, from 0, or of the epoch and the rate before it, that returns the
+            epoch's rate.
+        verbose : bool or "bar", default True
+            True: print a line after each epoch: its number and its total error, for squared_error the
+            sum of squared differences, otherwise the sum of the rows' losses, each before the update
+            that its batch made; then what else is recorded. "bar": a progress bar, by tqdm, with loss,
+            metrics and rows per second.
         callbacks : iterable of Callback or callable, default ()
             What to call as training goes on; a plain function is called after each epoch with the
             network, the epoch's number and its logs, and ends the training by returning True.
@@ -303,13 +361,16 @@ class NeuralNetwork:
         Returns
         -------
         History
-            ``history["loss"]`` has a number for each epoch.
+            ``history["loss"]`` has a number for each epoch; see `History` for what else there may be.
 
         Raises
         ------
         ValueError, TypeError
             Where an argument is not what it should be; the network is as it was. What a function given
-            as loss, or a callback, raises leaves the network as the last finished epoch did.
+            as loss, a metric or a callback raises leaves the network as the last finished epoch did;
+            what would fail on the validation data is seen before training starts.
+        ImportError
+            Where a metric wants scikit-learn or a bar tqdm, and it is not installed.
         RuntimeError
             Where the network is being trained already.
         DivergenceError
@@ -325,9 +386,20 @@ class NeuralNetwork:
         epochs = as_integer("epochs", epochs, 0)
         batch_size = None if batch_size is None else as_integer("batch_size", batch_size, 1)
         shuffle = as_flag("shuffle", shuffle)
-        verbose = as_flag("verbose", verbose)
-        found_callbacks = training.as_callbacks(callbacks)
-        _, used_loss, data, mean = self._objective(x, y, loss, reduction, sample_weight)
+        verbose = _as_verbose(verbose)
+        found_schedule = resolve_schedule(schedule)
+        found_callbacks = as_callbacks(callbacks)
+        found_metrics = metric_functions.resolve_metrics(metrics)
+        split = as_number("validation_split", validation_split, 0, 1, open_high=True)
+        if split and validation_data is not None:
+            raise ValueError("validation_data and validation_split cannot be used together")
+        _, used_loss, data = self._objective(x, y, loss, reduction, sample_weight)
+        if class_weight is not None and not isinstance(used_loss, Loss):
+            raise ValueError(
+                "class_weight must be None with a function as loss, which weighs its rows itself"
+            )
+        self._check_trainable()
+        validation = self._as_validation(validation_data, used_loss)
         if not self._lock.acquire(blocking=False):
             raise RuntimeError(
                 "the network is being trained already, by another thread or from a callback"
@@ -336,16 +408,35 @@ class NeuralNetwork:
             state = self._state
             if state is None or state.optimizer != used_optimizer:
                 state = used_optimizer.start(len(program.parameters), self._dtype, rate)
-            settings = training.Settings(used_loss, mean, rate, epochs, batch_size, shuffle)
-            run = training.Run(program, data, state, settings, self._rng)
-            # All memory is there: from here on the network changes.
+            settings = training.Settings(
+                used_loss, reduction, rate, epochs, batch_size, shuffle, found_schedule
+            )
+            rows = None
+            before = self._rng.bit_generator.state if split else None
+            try:
+                if split:
+                    rows, held_out = validation_rows(split, len(data.x), self._rng, shuffle=shuffle)
+                    validation = data.of_rows(held_out)
+                if class_weight is not None:
+                    data = with_class_weight(data, class_weight, program.n_outputs, rows)
+                prepared = training.Training(
+                    training.Run(program, data, state, settings, self._rng, rows),
+                    verbose=verbose,
+                    callbacks=found_callbacks,
+                    assessment=training.Assessment(found_metrics, validation),
+                )
+            except BaseException:
+                if before is not None:
+                    self._rng.bit_generator.state = before
+                raise
+            # All memory is there, and all is checked: from here on the network changes.
             state.optimizer = used_optimizer  # an equal one may have another learning rate
             self._state = state
             self._row_step = None
             history = self.history = training.History(loss=[])
             last_loss, self._loss = self._loss, used_loss
             try:
-                training.train(self, run, history, verbose=verbose, callbacks=found_callbacks)
+                prepared.start(self, history)
             except BaseException:
                 # A function that failed at once is not the loss that the network was trained with.
                 if not isinstance(used_loss, Loss) and not history["loss"]:
@@ -364,7 +455,8 @@ class NeuralNetwork:
     ) -> NDArray[Any]:
         """Learn from one row by one step of plain gradient descent, as the tutorial does.
 
-        The loss is the one that the network was last trained with, and "auto" at first.
+        The loss is the one that the network was last trained with, and "auto" at first. Nothing is
+        dropped, whatever the layers' dropout.
 
         Parameters
         ----------
@@ -385,16 +477,15 @@ class NeuralNetwork:
             Where the step would make a weight infinite or NaN; the weights are as they were.
         """
         rate = as_number("learning_rate", learning_rate, 0)
-        program, loss, data, mean = self._objective(
-            inputs, expected_outputs, None, "mean", None, ("inputs", "expected_outputs")
+        program, loss, data = self._objective(
+            inputs, expected_outputs, None, "mean", None, ("inputs", "expected_outputs", "")
         )
         if len(data.x) != 1:
             raise ValueError(f"inputs must be a single row, got {len(data.x)}")
         gradient = np.empty_like(program.parameters)
         outputs = np.empty((1, program.n_outputs), self._dtype)
-        program.loss(data, loss, mean=mean, gradient=gradient, outputs=outputs)
-        with np.errstate(all="ignore"):
-            stepped = program.parameters - self._dtype.type(rate) * gradient
+        program.loss(data, loss, reduction="mean", gradient=gradient, outputs=outputs)
+        stepped = program.descended(gradient, rate)
         if not np.isfinite(stepped).all():
             raise training.DivergenceError(
                 f"a step with learning rate {rate:g} would make a weight infinite or NaN",
@@ -478,7 +569,8 @@ class NeuralNetwork:
         if used is None:
             used = self._state.optimizer if self._state is not None else SGD()
         used_optimizer, rate = resolve_optimizer(used, learning_rate)
-        program, used_loss, data, _ = self._objective(x, y, loss, "mean", None)
+        program, used_loss, data = self._objective(x, y, loss, "mean", None)
+        self._check_trainable()
         if len(data.x) != 1:
             raise ValueError(f"x must be a single row, got {len(data.x)}")
         if not self._lock.acquire(blocking=False):
@@ -491,10 +583,10 @@ class NeuralNetwork:
                 state = used_optimizer.start(len(program.parameters), self._dtype, rate)
             step = None
             if isinstance(used_loss, Loss):
-                learner = training.learner(program, used_loss, state, rate)
+                learner = training.learner(program, used_loss, state, rate, self._rng)
                 step = _RowStep(learner, learning_rate, optimizer, loss, rate)
             else:
-                settings = training.Settings(used_loss, True, rate, 1, 1, False)
+                settings = training.Settings(used_loss, "mean", rate, 1, 1, False)
                 run = training.Run(program, data, state, settings, self._rng)
             # All memory is there: from here on the network changes.
             state.optimizer = used_optimizer
@@ -607,7 +699,7 @@ class NeuralNetwork:
         ndarray of shape (n,), or an integer for a single row
         """
         outputs, is_row = self._outputs(x, "x")
-        labels = metrics.classes(outputs)
+        labels = metric_functions.classes(outputs)
         return labels[0] if is_row else labels
 
     def activations(self, x: Any) -> list[NDArray[Any]]:
@@ -640,8 +732,9 @@ class NeuralNetwork:
         loss: str | Loss | LossFunction | None = None,
         reduction: str = "mean",
         sample_weight: Any = None,
+        metrics: Any = (),
     ) -> dict[str, float]:
-        """Return the loss and, after sigmoid or softmax, the accuracy.
+        """Return the loss, metrics and, after sigmoid or softmax, the accuracy.
 
         Parameters
         ----------
@@ -649,21 +742,26 @@ class NeuralNetwork:
             As in `train`.
         loss : str, Loss or callable, optional
             By default the one that the network was last trained with, and "auto" at first.
-        reduction : {"mean", "sum"}, default "mean"
+        reduction : {"mean", "sum", "weighted_mean"}, default "mean"
             As in `train`, over all rows.
+        metrics : str, callable, iterable or dict of them, default ()
+            As in `train`.
 
         Returns
         -------
         dict
-            "loss" and, where the last layer's activation is sigmoid or softmax, "accuracy": the share
-            of rows whose `predict_class` is that of y.
+            "loss", with the layers' penalties, the metrics by their names and, where the last layer's
+            activation is sigmoid or softmax, "accuracy": the share of rows whose `predict_class` is that
+            of y, or whose labels are all right where y has several 1s, or none, in some row.
         """
-        program, used_loss, data, mean = self._objective(x, y, loss, reduction, sample_weight)
+        found_metrics = metric_functions.resolve_metrics(metrics)
+        program, used_loss, data = self._objective(x, y, loss, reduction, sample_weight)
         outputs = np.empty((len(data.x), program.n_outputs), self._dtype)
-        result = {"loss": program.loss(data, used_loss, mean=mean, outputs=outputs)}
+        result = {"loss": program.loss(data, used_loss, reduction=reduction, outputs=outputs)}
+        truth = metric_functions.Truth(data.targets, data.labels)
         if self._layers[-1].activation in ("sigmoid", "softmax"):
-            truth = data.labels if data.labels.size else metrics.classes(data.targets)
-            result["accuracy"] = metrics.accuracy(truth, metrics.classes(outputs))
+            result["accuracy"] = metric_functions.accuracy(truth, outputs)
+        result.update({metric.name: metric.function(truth, outputs) for metric in found_metrics})
         return result
 
     def loss_and_gradient(
@@ -688,9 +786,9 @@ class NeuralNetwork:
         gradient : ndarray of shape (n_parameters,)
             In the order of `parameters`.
         """
-        program, used_loss, data, mean = self._objective(x, y, loss, reduction, sample_weight)
+        program, used_loss, data = self._objective(x, y, loss, reduction, sample_weight)
         gradient = np.empty_like(program.parameters)
-        return program.loss(data, used_loss, mean=mean, gradient=gradient), gradient
+        return program.loss(data, used_loss, reduction=reduction, gradient=gradient), gradient
 
     def input_gradient(
         self,
@@ -712,9 +810,9 @@ class NeuralNetwork:
         -------
         ndarray of the shape of x
         """
-        program, used_loss, data, mean = self._objective(x, y, loss, reduction, sample_weight)
+        program, used_loss, data = self._objective(x, y, loss, reduction, sample_weight)
         gradient = np.empty_like(data.x)
-        program.loss(data, used_loss, mean=mean, input_gradient=gradient)
+        program.loss(data, used_loss, reduction=reduction, input_gradient=gradient)
         return gradient.reshape(-1) if data.is_row else gradient
 
     def _objective(
@@ -724,16 +822,17 @@ class NeuralNetwork:
         loss: str | Loss | LossFunction | None,
         reduction: str,
         sample_weight: Any,
-        names: tuple[str, str] = ("x", "y"),
-    ) -> tuple[Program, Loss | LossFunction, Data, bool]:
+        names: tuple[str, str, str] = ("x", "y", "sample_weight"),
+    ) -> tuple[Program, Loss | LossFunction, Data]:
         """Check what the methods that compute a loss have in common."""
         program = self._ready()
+        as_choice("reduction", reduction, REDUCTIONS)
         if loss is None:
             loss = self._loss if self._loss is not None else "auto"
         used_loss = resolve_loss(loss, self._layers[-1].activation)
         if sample_weight is not None and not isinstance(used_loss, Loss):
             raise ValueError(
-                "sample_weight must be None with a function as loss, which weighs its rows itself"
+                f"{names[2]} must be None with a function as loss, which weighs its rows itself"
             )
         data = as_data(
             x,
@@ -749,7 +848,35 @@ class NeuralNetwork:
         own = [np.may_share_memory(array, program.parameters) for array in (data.x, data.targets)]
         if any(own):
             data = data._replace(x=data.x.copy(), targets=data.targets.copy())
-        return program, used_loss, data, as_choice("reduction", reduction, REDUCTIONS) == "mean"
+        return program, used_loss, data
+
+    def _check_trainable(self) -> None:
+        """Say what is wrong with the layers that only training minds."""
+        last = self._layers[-1]
+        if last.dropout:
+            raise ValueError(
+                f"dropout must be 0 in the output layer, whose outputs are the network's, "
+                f"got {last.dropout:g}"
+            )
+
+    def _as_validation(self, given: Any, loss: Loss | LossFunction) -> Data | None:
+        """Return validation data as the engine reads them."""
+        if given is None:
+            return None
+        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+            raise ValueError(
+                f"validation_data must be a tuple (x, y) or (x, y, sample_weight), "
+                f"got {type(given).__name__}"
+            )
+        x, y, *weights = given
+        return self._objective(
+            x,
+            y,
+            loss,
+            "mean",
+            weights[0] if weights else None,
+            ("validation_data[0]", "validation_data[1]", "validation_data[2]"),
+        )[2]
 
     # The network itself
 
@@ -829,6 +956,14 @@ class NeuralNetwork:
         sizes += [f"{layer.n_neurons} {layer.activation}" for layer in self._layers]
         total = sum(layer.n_parameters for layer in self._layers)
         return f"NeuralNetwork({', '.join(sizes)}; {total:,} parameters, {self._dtype})"
+
+
+def _as_verbose(verbose: Any) -> bool | str:
+    if isinstance(verbose, (bool, np.bool_)) or (type(verbose) is int and verbose in (0, 1)):
+        return bool(verbose)
+    if isinstance(verbose, str) and verbose == "bar":
+        return verbose
+    raise TypeError(f"verbose must be True, False or 'bar', got {verbose!r}")
 
 
 def _as_dtype(dtype: DTypeLike) -> np.dtype[Any]:

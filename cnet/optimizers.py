@@ -72,17 +72,12 @@ class Optimizer:
         """Number by which the engine knows the optimizer."""
         return CODES[self.name]
 
-    def settings(self, learning_rate: float) -> NDArray[np.float64]:
+    def settings(self) -> NDArray[np.float64]:
         """Return the settings as the engine reads them."""
         settings = np.zeros(OPTIMIZER_SETTINGS)
-        settings[:4] = (
-            learning_rate,
-            self.weight_decay,
-            self.clip_norm or 0.0,
-            self.clip_value or 0.0,
-        )
+        settings[:3] = self.weight_decay, self.clip_norm or 0.0, self.clip_value or 0.0
         own = self._own_settings()
-        settings[4 : 4 + len(own)] = own
+        settings[3 : 3 + len(own)] = own
         return settings
 
     def start(
@@ -174,6 +169,10 @@ class Adam(Optimizer):
         Decay of the running means of the gradient and of its square; at least 0 and below 1.
     epsilon : float, default 1e-8
         Added to the root of the second.
+    epsilon_hat : bool, default False
+        Whether epsilon is added before the root is corrected for the first steps, as in the second form
+        of Kingma and Ba's algorithm, which scikit-learn and Keras use, and not after, as in the first,
+        which PyTorch uses.
     """
 
     name = "adam"
@@ -181,15 +180,17 @@ class Adam(Optimizer):
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
+    epsilon_hat: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         as_number("beta_1", self.beta_1, 0, 1, open_high=True)
         as_number("beta_2", self.beta_2, 0, 1, open_high=True)
         as_number("epsilon", self.epsilon, 0)
+        as_flag("epsilon_hat", self.epsilon_hat)
 
     def _own_settings(self) -> tuple[float, ...]:
-        return self.beta_1, self.beta_2, self.epsilon
+        return self.beta_1, self.beta_2, self.epsilon, float(self.epsilon_hat)
 
     def _first_moments(self, learning_rate: float) -> tuple[float, ...]:
         return 0.0, 0.0

@@ -240,7 +240,7 @@ def test_sizes_of_layer_objects(argument, value, error):
         ("reduction", None, ValueError, ["'mean', 'sum'", "got None"]),
         ("shuffle", 1, TypeError, ["True or False", "got 1"]),
         ("shuffle", None, TypeError, ["True or False", "got None"]),
-        ("verbose", "yes", TypeError, ["True or False", "got 'yes'"]),
+        ("verbose", "yes", TypeError, ["True, False or", "got 'yes'"]),
         ("callbacks", 3, TypeError, ["cnet.Callback objects or functions", "got 3"]),
         ("callbacks", "print", TypeError, ["cnet.Callback objects or functions", "got 'p'"]),
         ("callbacks", [print, None], TypeError, ["cnet.Callback objects", "got None"]),

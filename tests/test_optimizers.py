@@ -535,3 +535,44 @@ def test_unknown_optimizers(new_network, optimizer):
 def test_bad_learning_rates(new_network, rate, error):
     with pytest.raises(error, match=r"^learning_rate must be"):
         train(new_network(), "sgd", rate)
+
+
+# Adam with an epsilon hat.
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("epsilon", [1e-8, 1e-3, 0.5])
+def test_epsilon_hat_is_added_before_the_correction(make_network, name, dtype, epsilon):
+    """As scikit-learn and Keras have it: rate sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)."""
+    net = make_network((3, 4, 2), ("tanh", "linear"), dtype=dtype)
+    expected = reference.Network.like(net)
+    x, y = data()
+    decay = 0.1 if name == "AdamW" else 0
+    m = v = 0
+    for t in range(1, 31):
+        _, g, _ = expected.loss_and_gradients(x, y, reference.squared_error)
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g**2
+        rate = 0.02 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        w = expected.parameters * (1 - 0.02 * decay)
+        expected.parameters = w - rate * m / (np.sqrt(v) + epsilon)
+    settings = {"weight_decay": decay, "epsilon": epsilon}
+    optimizer = getattr(cnet, name)(**settings, epsilon_hat=True)
+    plain = net.copy()
+    how = {"batch_size": None, "shuffle": False, "verbose": False}
+    net.train(x, y, 0.02, 30, optimizer=optimizer, **how)
+    tolerance = (
+        {"rtol": 2e-3, "atol": 2e-4} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-11}
+    )
+    np.testing.assert_allclose(net.parameters, expected.parameters, **tolerance)
+    # Of a large epsilon the two forms are not the same.
+    plain.train(x, y, 0.02, 30, optimizer=getattr(cnet, name)(**settings), **how)
+    if epsilon > 1e-8:
+        assert not np.allclose(plain.parameters, net.parameters, rtol=1e-2)
+
+
+@pytest.mark.parametrize("value", [1, None, "yes"])
+def test_epsilon_hat_is_a_flag(value):
+    with pytest.raises(TypeError, match=f"epsilon_hat must be True or False, got {value!r}"):
+        cnet.Adam(epsilon_hat=value)

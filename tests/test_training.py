@@ -1,4 +1,4 @@
-"""The loop above the engine: batches, order, history, callbacks, and everything that ends it early."""
+"""The loop above the engine: batches, order, history, and everything that ends it early."""
 
 import pickle
 import signal
@@ -35,6 +35,10 @@ def half_squared_error(y_true, y_pred):
     """Do in NumPy what squared_error does, by the mean of the rows."""
     d = y_pred - y_true
     return np.sum(d * d) / 2 / len(d), d / len(d)
+
+
+class BrokenError(Exception):
+    """What a loss or a signal handler of the user's raises."""
 
 
 class Recorder:
@@ -327,9 +331,9 @@ def test_grouping_epochs_into_calls_does_not_matter(optimizer, settings, monkeyp
     calls = []
 
     class Counted(run):
-        def epochs(self, count):
+        def epochs(self, count, *watchers):
             calls.append(count)
-            return super().epochs(count)
+            return super().epochs(count, *watchers)
 
     monkeypatch.setattr(training, "Run", Counted)
     train(grouped, 20, batch_size=4, optimizer=optimizer, learning_rate=0.01)
@@ -341,18 +345,6 @@ def test_grouping_epochs_into_calls_does_not_matter(optimizer, settings, monkeyp
     train(other, 20, batch_size=4, optimizer=optimizer, learning_rate=0.01, **settings)
     assert sum(calls) == 20
     assert everything(grouped) == everything(other)
-
-
-def test_no_epochs():
-    net = network(3, 4, 2)
-    train(net, 2, optimizer="adam")
-    calls = []
-    before = everything([net.parameters, net._state, net._rng])
-    history = train(net, 0, callbacks=[Hooks(calls)])
-    assert history == {"loss": []}
-    assert net.history is history
-    assert calls == ["begin", "end"]
-    assert everything([net.parameters, net._state, net._rng]) == before
 
 
 # What it says
@@ -416,131 +408,6 @@ def test_history_of_a_full_batch_is_what_evaluate_says_before_each_epoch(reducti
     assert net.history is history
     assert train(net, 2) is not history
     assert len(history["loss"]) == 3
-
-
-# Callbacks
-
-
-class Hooks(cnet.Callback):
-    """Notes which of its methods is called when."""
-
-    def __init__(self, calls, name="", stop=None):
-        self.calls = calls
-        self.name = name
-        self.stop = stop
-
-    def on_train_begin(self, network):
-        self.calls.append(f"{self.name}begin")
-
-    def on_epoch_begin(self, network, epoch):
-        self.calls.append(f"{self.name}begin {epoch}")
-
-    def on_epoch_end(self, network, epoch, logs):
-        self.calls.append(f"{self.name}end {epoch}")
-        return epoch == self.stop
-
-    def on_train_end(self, network, history):
-        assert network.history is history
-        self.calls.append(f"{self.name}end")
-
-
-def test_order_of_hooks():
-    calls = []
-    train(network(3, 2), 2, callbacks=[Hooks(calls, "a "), Hooks(calls, "b ")])
-    assert calls == [
-        *("a begin", "b begin"),
-        *("a begin 0", "b begin 0", "a end 0", "b end 0"),
-        *("a begin 1", "b begin 1", "a end 1", "b end 1"),
-        *("a end", "b end"),
-    ]
-
-
-@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: [f], lambda f: (f,), lambda f: iter([f])])
-def test_functions_as_callbacks(wrap):
-    net = network(3, 2)
-    seen = []
-
-    def note(*arguments):
-        seen.append(arguments)
-
-    history = train(net, 3, callbacks=wrap(note))
-    assert [(network, epoch) for network, epoch, _ in seen] == [(net, 0), (net, 1), (net, 2)]
-    assert [logs for _, _, logs in seen] == [{"loss": value} for value in history["loss"]]
-
-
-def test_the_base_class_does_nothing():
-    plain, watched = network(3, 2), network(3, 2)
-    train(plain)
-    train(watched, callbacks=[cnet.Callback()])
-    assert everything(plain) == everything(watched)
-
-
-def test_callbacks_see_the_network_after_each_epoch():
-    net, expected = network(3, 2), network(3, 2)
-    seen = []
-    train(net, 3, callbacks=[lambda net, epoch, logs: seen.append(net.parameters.copy())])
-    for parameters in seen:
-        train(expected, 1)
-        np.testing.assert_array_equal(parameters, expected.parameters)
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_returning_true_stops(first):
-    net, expected = network(3, 2), network(3, 2)
-    calls = []
-    # The others see the epoch that the training ends with, too.
-    others = [Hooks(calls)]
-    stop = [lambda net, epoch, logs: epoch == 1]
-    history = train(net, 10, callbacks=stop + others if first else others + stop)
-    assert len(history["loss"]) == 2
-    assert calls == ["begin", "begin 0", "end 0", "begin 1", "end 1", "end"]
-    train(expected, 2)
-    assert everything(net) == everything(expected)
-
-
-def test_a_method_that_returns_true_stops():
-    calls = []
-    assert len(train(network(3, 2), 10, callbacks=Hooks(calls, stop=3))["loss"]) == 4
-
-
-@pytest.mark.parametrize("value", [None, False, 0])
-def test_returning_nothing_goes_on(value):
-    history = train(network(3, 2), 4, callbacks=[lambda net, epoch, logs: value])
-    assert len(history["loss"]) == 4
-
-
-class BrokenError(Exception):
-    """What a callback or a loss of the user's raises."""
-
-
-class RaiseAt(cnet.Callback):
-    """Raises in one method, in the third epoch."""
-
-    def __init__(self, method):
-        self.method = method
-        setattr(self, method, self.fail)
-
-    def fail(self, network, epoch=2, *logs):
-        if epoch == 2:
-            raise BrokenError(self.method)
-
-
-@pytest.mark.parametrize(
-    ("method", "epochs"),
-    [("on_train_begin", 0), ("on_epoch_begin", 2), ("on_epoch_end", 3), ("on_train_end", 5)],
-)
-def test_an_exception_in_a_callback(method, epochs):
-    net, expected = network(3, 4, 2), network(3, 4, 2)
-    callback = RaiseAt(method)
-    if method == "on_train_end":
-        callback.on_train_end = lambda network, history: callback.fail(network)
-    with pytest.raises(BrokenError, match=method):
-        train(net, 5, optimizer="adam", callbacks=[callback])
-    train(expected, epochs, optimizer="adam")
-    assert len(net.history["loss"]) == epochs
-    # It can go on as if nothing had been.
-    assert everything(net) == everything(expected)
-    assert train(net, 2) == train(expected, 2)
 
 
 # Losses in Python
@@ -1042,29 +909,6 @@ def test_bias_gradients_of_a_very_large_batch():
 
 
 # While it trains
-
-
-def test_a_callback_cannot_change_what_is_trained():
-    net, expected = network(3, 4, 2), network(3, 4, 2)
-
-    def meddle(net, epoch, logs):
-        with pytest.raises(RuntimeError, match="layers cannot be added while"):
-            net.add_layer(2)
-        with pytest.raises(RuntimeError, match="trained already"):
-            train(net)
-
-    train(net, callbacks=meddle)
-    train(expected)
-    assert everything(net) == everything(expected)
-    # Over is over, and a copy made meanwhile is not in training.
-    copies = []
-    train(net, 1, callbacks=lambda net, epoch, logs: copies.append(net.copy()))
-    net.add_layer(2)
-    train(copies[0])
-
-
-def test_without_callbacks():
-    train(network(3, 4, 2), callbacks=None)
 
 
 def test_no_room_for_a_run_changes_nothing(monkeypatch):

@@ -5,6 +5,7 @@ from cnet._core.gemm cimport (
     add_outer, ceiling, gemm, gemm_packed, multiply_columns, multiply_transposed, pack, packed_size,
     panel_size)
 from cnet._core.optimizers cimport Step, update
+from cnet._core.regularization cimport add_penalty_gradient
 from cnet._core.scalar cimport real
 from cnet._core.team cimport team_run
 
@@ -129,6 +130,9 @@ cdef struct Gradient:
     bint accumulate
     void* gradient  # of all parameters, or NULL where they are updated at once
     Py_ssize_t first  # the layer's first parameter
+    const void* weights
+    double l1
+    double l2
     const Step* step  # how to update, or NULL
     void* shared  # shared_size elements of scratch
     void* scratch  # scratch_step elements for each thread
@@ -153,10 +157,8 @@ cdef inline void gradient_piece(
         d = <real*>layer.gradient + first
     if layer.column > 1:
         # The gradients of weights and biases are one product: x ends in a row of ones.
-        rows = I + 1 if layer.biases else I
-        count = rows * O
         multiply_transposed(
-            rows, O, layer.column, x, layer.column, delta, layer.column,
+            I + 1 if layer.biases else I, O, layer.column, x, layer.column, delta, layer.column,
             d if layer.accumulate else NULL, d)
     elif rows < I:
         gemm_packed(
@@ -164,16 +166,21 @@ cdef inline void gradient_piece(
             scratch)
     else:
         gemm(rows, O, B, x, 1, I, delta, O, 1, d if layer.accumulate else NULL, O, d, scratch, 0, 1)
-    if layer.column == 1 and layer.biases and start + rows == I:
-        # Block by block: one sum over all rows of a large batch would round ever more away.
-        if layer.gradient == NULL:
-            sums += count
-        for j in range(O):
-            sums[j] = 0
-        add_rows(B, O, delta, sums)
-        if layer.gradient != NULL:
+    # Once for a batch of several blocks.
+    if not layer.accumulate and (layer.l1 > 0 or layer.l2 > 0):
+        add_penalty_gradient(
+            layer.l1, layer.l2, count, <const real*>layer.weights + start * O, d)
+    if layer.biases and start + rows == I:
+        if layer.column == 1:
+            # Block by block: one sum over all rows of a large batch would round ever more away.
+            if layer.gradient == NULL:
+                sums += count
             for j in range(O):
-                d[count + j] = d[count + j] + sums[j] if layer.accumulate else sums[j]
+                sums[j] = 0
+            add_rows(B, O, delta, sums)
+            if layer.gradient != NULL:
+                for j in range(O):
+                    d[count + j] = d[count + j] + sums[j] if layer.accumulate else sums[j]
         count += O
     if layer.step != NULL:
         update(layer.step, first, count, d)

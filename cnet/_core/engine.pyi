@@ -10,6 +10,7 @@ ACTIVATIONS: dict[str, int]
 LOSSES: dict[str, int]
 OPTIMIZERS: dict[str, int]
 OPTIMIZER_SETTINGS: int
+REDUCTIONS: dict[str, int]
 MOST_THREADS: int
 PROGRAM_COLUMNS: int
 
@@ -28,6 +29,7 @@ def forward(
     block: int,
     threads: int,
     check: bool = False,
+    dropout_key: int = 0,
 ) -> bool: ...
 def backward(
     program: NDArray[np.intp],
@@ -40,6 +42,7 @@ def backward(
     gradient: NDArray[Any],
     input_gradient: NDArray[Any],
     threads: int,
+    dropout: bool = False,
 ) -> None: ...
 def loss_and_gradient(
     program: NDArray[np.intp],
@@ -51,6 +54,7 @@ def loss_and_gradient(
     loss: int,
     setting: float,
     scale: float,
+    penalty_scale: float,
     workspace: NDArray[Any],
     capacity: int,
     gradient: NDArray[Any],
@@ -58,9 +62,12 @@ def loss_and_gradient(
     outputs: NDArray[Any],
     threads: int,
 ) -> float: ...
+def penalty(program: NDArray[np.intp], parameters: NDArray[Any]) -> float: ...
 def apply_update(
+    program: NDArray[np.intp],
     optimizer: int,
     settings: NDArray[np.float64],
+    learning_rate: float,
     number: int,
     parameters: NDArray[Any],
     gradient: NDArray[Any],
@@ -76,11 +83,14 @@ def train(
     sample_weight: NDArray[Any],
     loss: int,
     setting: float,
-    mean: bool,
+    reduction: int,
+    divide_penalties: bool,
     order: NDArray[np.intp],
+    dropout_seeds: NDArray[np.uint64],
     batch_size: int,
     optimizer: int,
     settings: NDArray[np.float64],
+    rates: NDArray[np.float64],
     steps: NDArray[np.intp],
     moments: NDArray[Any],
     gradient: NDArray[Any],
@@ -121,6 +131,8 @@ class Learner:
         high: float,
         optimizer: int,
         settings: NDArray[np.float64],
+        rate: float,
+        dropout_seed: int,
         steps: NDArray[np.intp],
         moments: NDArray[Any],
         gradient: NDArray[Any],

@@ -22,8 +22,9 @@ from cnet._core.losses cimport loss_codes
 from cnet._core.optimizers cimport (
     SETTINGS_LENGTH, Settings, Step, optimizer_codes, prepare, update_all)
 from cnet._core.passes cimport (
-    Layer, Network, Objective, backward_block, delta_of, forward_block, gathered_of, is_narrow, lay_out,
-    loss_of_block, objective_of, scratch_of, work_of)
+    Layer, Network, Objective, backward_block, delta_of, forward_block, gathered_of, is_narrow,
+    keep_bounds, lay_out, loss_of_block, objective_of, penalties, scratch_of, work_of)
+from cnet._core.regularization cimport mix
 from cnet._core.scalar cimport real
 from cnet._core.team cimport TEAM_MOST_THREADS, team_enter, team_leave
 
@@ -43,6 +44,14 @@ LOSSES = loss_codes()
 OPTIMIZERS = optimizer_codes()
 OPTIMIZER_SETTINGS = SETTINGS_LENGTH
 MOST_THREADS = TEAM_MOST_THREADS
+
+# How a batch's loss comes from its rows'.
+cdef enum Reduction:
+    SUM
+    MEAN
+    WEIGHTED_MEAN
+
+REDUCTIONS = {"sum": SUM, "mean": MEAN, "weighted_mean": WEIGHTED_MEAN}
 
 cdef tuple INTEGERS = (int, np.integer)
 cdef tuple REAL_NUMBERS = (float, int, np.floating, np.integer)
@@ -116,6 +125,8 @@ cdef int forward_rows(
     cdef const real* a_BO
     while first < n:
         B = min(block, n - first)
+        if network.dropout_key != 0:
+            network.dropout_key = mix(network.dropout_key) | 1
         # What is looked at here is in cache for the first layer.
         if check and not finite(x + first * I, B * I):
             return 0
@@ -137,11 +148,13 @@ def forward(
     Py_ssize_t block,  # rows at a time
     int threads,
     bint check=False,
+    uint64_t dropout_key=0,  # other than 0: with dropout
 ):
     """Outputs of the last layer for every row of x; with `check`, False where x is not finite."""
     cdef Network network = lay_out(program, capacity, threads, &parameters[0])
     cdef Watch watch = Watch(0, clock())
     cdef bint sound
+    network.dropout_key = dropout_key
     team_enter()
     try:
         with nogil:
@@ -164,13 +177,18 @@ def backward(
     real[::1] gradient,  # OUT, or empty
     real[:, ::1] input_gradient,  # OUT, or empty
     int threads,
+    bint dropout=False,  # `forward` was with dropout
 ):
-    """Gradients of a loss that was computed outside, from its gradient by the outputs."""
+    """Gradients of a loss that was computed outside, from its gradient by the outputs.
+
+    That by the parameters has the penalties' in it.
+    """
     cdef Network network = lay_out(program, capacity, threads, &parameters[0])
     cdef const Layer* last = &network.layers[network.n_layers - 1]
     cdef Watch watch = Watch(0, clock())
     cdef Py_ssize_t first = 0, B, n = x.shape[0], O = last.n_neurons
     cdef real* delta = delta_of(&network, &workspace[0], False)
+    network.dropout_key = dropout
     team_enter()
     try:
         with nogil:
@@ -203,6 +221,7 @@ def loss_and_gradient(
     Py_ssize_t loss,
     double setting,
     double scale,
+    double penalty_scale,
     real[::1] workspace,  # scratch
     Py_ssize_t capacity,
     real[::1] gradient,  # OUT, or empty
@@ -210,7 +229,7 @@ def loss_and_gradient(
     real[:, ::1] outputs,  # OUT, or empty
     int threads,
 ):
-    """Scaled total of the rows' losses and, where wanted, its gradients and the outputs."""
+    """Scaled total of the rows' losses and of the penalties; its gradients and the outputs, where wanted."""
     cdef Network network = lay_out(program, capacity, threads, &parameters[0])
     cdef Objective objective = objective_of[real](
         x, targets, labels, sample_weight, loss, setting)
@@ -221,6 +240,7 @@ def loss_and_gradient(
     cdef const real* x_BI
     cdef real* dx_BI
     cdef double total = 0
+    network.penalty_scale = penalty_scale
     team_enter()
     try:
         with nogil:
@@ -242,27 +262,41 @@ def loss_and_gradient(
                 first += B
     finally:
         team_leave()
-    return scale * total
+    return scale * total + penalties[real](&network, &parameters[0])
+
+
+def penalty(
+    const intp_t[:, ::1] program,  # IN
+    const real[::1] parameters,  # IN
+):
+    """What the layers' l1 and l2 add to the loss."""
+    cdef Network network = lay_out(program, 1, 1, &parameters[0])
+    return penalties[real](&network, &parameters[0])
 
 
 def apply_update(
+    const intp_t[:, ::1] program,  # IN
     Py_ssize_t optimizer,
     const double[::1] settings,  # IN
+    double learning_rate,
     Py_ssize_t number,  # of the step, from 1
     real[::1] parameters,  # INOUT
-    real[::1] gradient,  # INOUT, clipped in place
+    real[::1] gradient,  # INOUT, clipped in place; then scratch
     real[:, ::1] moments,  # INOUT
     int threads,
 ):
     """One step of the optimizer."""
+    cdef Network network = lay_out(program, 1, threads, &parameters[0])
     cdef Step step
     team_enter()
     try:
         with nogil:
             step = prepare[real](
-                optimizer, <const Settings*>&settings[0], number, parameters.shape[0],
+                optimizer, <const Settings*>&settings[0], learning_rate, number, parameters.shape[0],
                 &parameters[0], &moments[0, 0] if moments.shape[0] > 0 else NULL)
             update_all[real](&step, &gradient[0], threads)
+            # A layer has no more neurons than there are parameters.
+            keep_bounds[real](&network, &parameters[0], &gradient[0])
     finally:
         team_leave()
 
@@ -307,15 +341,44 @@ def shuffle(
                 row[j] = i
 
 
+# How an epoch goes through its rows.
+cdef struct Course:
+    Py_ssize_t batch_size
+    Py_ssize_t reduction
+    bint divide_penalties  # by what the sum over a batch's rows is divided by
+    Py_ssize_t optimizer
+    const Settings* settings
+    uint64_t dropout_seed  # 0: nothing is dropped
+
+
+cdef inline double divisor_of(
+    const Course* course,
+    const real* sample_weight,  # IN, or NULL
+    const intp_t* rows,  # IN, or NULL: from `start` on
+    Py_ssize_t start,
+    Py_ssize_t n,
+) noexcept nogil:
+    """What the sum over a batch's rows is divided by."""
+    cdef Py_ssize_t i
+    cdef double total = 0
+    if course.reduction == SUM:
+        return 1
+    if course.reduction == MEAN or sample_weight == NULL:
+        return n
+    for i in range(start, start + n):
+        total += sample_weight[rows[i] if rows != NULL else i]
+    # Rows of no weight have no loss either.
+    return total if total > 0 else 1
+
+
 cdef double train_epoch(
     Network* network,
     Objective* objective,
+    const Course* course,
     Py_ssize_t n,
     const intp_t* order,  # IN, or NULL
-    Py_ssize_t batch_size,
-    bint mean,
-    Py_ssize_t optimizer,
-    const Settings* settings,  # IN
+    const double* rates,  # IN, the learning rate of each step
+    Py_ssize_t rates_step,  # from one to the next, or 0
     intp_t* steps,  # INOUT
     Py_ssize_t n_parameters,
     real* parameters,  # INOUT
@@ -324,24 +387,35 @@ cdef double train_epoch(
     real* workspace,  # scratch
     Watch* watch,
 ) except? -1 nogil:
-    """Total of the rows' losses, each before the update that its batch makes."""
+    """Total over batches of rows times loss, each before the update that it makes; of their sums for SUM."""
     cdef Py_ssize_t start = 0, first, rows, B
     cdef const real* x_BI
     cdef Step step
-    cdef double total = 0
+    cdef double total = 0, of_batch, divisor, share
     while start < n:
-        rows = min(batch_size, n - start)
-        step = prepare[real](optimizer, settings, steps[0] + 1, n_parameters, parameters, moments)
+        rows = min(course.batch_size, n - start)
+        step = prepare[real](
+            course.optimizer, course.settings, rates[0], steps[0] + 1, n_parameters, parameters, moments)
+        divisor = divisor_of[real](course, <const real*>objective.sample_weight, order, start, rows)
+        # Of a plain mean the rows' losses are summed as they are.
+        share = rows / divisor if course.reduction == WEIGHTED_MEAN else 1
+        network.penalty_scale = 1 / divisor if course.divide_penalties else 1
+        of_batch = 0
+        if network.penalized:
+            of_batch = penalties[real](network, parameters)
+            if course.reduction != SUM:
+                of_batch *= rows
         # A batch larger than a block is summed block by block.
         first = start
         while first < start + rows:
             B = min(network.capacity, start + rows - first)
-            total += loss_of_block[real](
+            if course.dropout_seed != 0:
+                network.dropout_key = mix(mix(course.dropout_seed + steps[0]) + (first - start)) | 1
+            of_batch += share * loss_of_block[real](
                 network, objective, parameters, first, B,
-                order + first if order != NULL else NULL,
-                1.0 / rows if mean else 1.0, workspace, &x_BI)
-            if not isfinite(total):
-                return total
+                order + first if order != NULL else NULL, 1 / divisor, workspace, &x_BI)
+            if not isfinite(of_batch):
+                return of_batch
             backward_block[real](
                 network, parameters, 0, B, x_BI, workspace, gradient, first > start,
                 &step if gradient == NULL else NULL, NULL)
@@ -349,7 +423,12 @@ cdef double train_epoch(
             first += B
         if gradient != NULL:
             update_all[real](&step, gradient, network.threads)
+        if network.bounded:
+            keep_bounds[real](network, parameters, delta_of(network, workspace, False))
+        # Batch by batch, as they add up where each is a call.
+        total += of_batch
         steps[0] += 1
+        rates += rates_step
         start += rows
     return total
 
@@ -363,18 +442,21 @@ def train(
     const real[::1] sample_weight,  # IN, or empty
     Py_ssize_t loss,
     double setting,
-    bint mean,  # over the rows of a batch, or else their sum
-    const intp_t[:, ::1] order,  # IN, epochs x rows, or empty
+    Py_ssize_t reduction,
+    bint divide_penalties,  # by what the sum over a batch's rows is divided by
+    const intp_t[:, ::1] order,  # IN, epochs x rows of an epoch, or empty: all rows as they are
+    const uint64_t[::1] dropout_seeds,  # IN, per epoch and not 0; or empty: nothing is dropped
     Py_ssize_t batch_size,
     Py_ssize_t optimizer,
     const double[::1] settings,  # IN
+    const double[::1] rates,  # IN, the learning rate of every step, or one for all
     intp_t[::1] steps,  # INOUT, how many the optimizer has made
     real[:, ::1] moments,  # INOUT
     real[::1] gradient,  # scratch, or empty where every batch is one block and not clipped by its norm
     real[::1] finished,  # scratch, the parameters at the end of the last finished epoch
     real[::1] workspace,  # scratch
     Py_ssize_t capacity,
-    double[::1] totals,  # OUT, per epoch the total of the rows' losses
+    double[::1] totals,  # OUT, per epoch the total that train_epoch returns
     int threads,
 ):
     """Train for as many epochs as `totals` has room for; returns how many stayed finite.
@@ -384,8 +466,12 @@ def train(
     cdef Network network = lay_out(program, capacity, threads, &parameters[0])
     cdef Objective objective = objective_of[real](
         x, targets, labels, sample_weight, loss, setting)
+    cdef Course course = Course(
+        batch_size, reduction, divide_penalties, optimizer, <const Settings*>&settings[0], 0)
     cdef Watch watch = Watch(0, clock())
     cdef Py_ssize_t epoch = 0, n_parameters = parameters.shape[0]
+    cdef Py_ssize_t n = order.shape[1] if order.shape[0] > 0 else x.shape[0]
+    cdef Py_ssize_t rates_step = 1 if rates.shape[0] > 1 else 0
     cdef const intp_t* rows = NULL
     cdef bint complete = False
     network.transposed = is_narrow(&network, batch_size, &parameters[0])
@@ -397,10 +483,12 @@ def train(
                 memcpy(&finished[0], &parameters[0], n_parameters * sizeof(real))
                 if order.shape[0] > 0:
                     rows = &order[epoch, 0]
+                if dropout_seeds.shape[0] > 0:
+                    course.dropout_seed = dropout_seeds[epoch]
                 totals[epoch] = train_epoch[real](
-                    &network, &objective, x.shape[0], rows, batch_size, mean,
-                    optimizer, <const Settings*>&settings[0], &steps[0],
-                    n_parameters, &parameters[0],
+                    &network, &objective, &course, n, rows,
+                    &rates[rates_step * epoch * ((n + batch_size - 1) // batch_size)], rates_step,
+                    &steps[0], n_parameters, &parameters[0],
                     &gradient[0] if gradient.shape[0] > 0 else NULL,
                     &moments[0, 0] if moments.shape[0] > 0 else NULL,
                     &workspace[0], &watch)
@@ -608,8 +696,8 @@ cdef class Predictor:
 cdef double learn_row(
     Network* network,
     Objective* objective,
-    Py_ssize_t optimizer,
-    const Settings* settings,  # IN
+    const Course* course,
+    double rate,
     intp_t* steps,  # INOUT
     Py_ssize_t n_parameters,
     real* parameters,  # INOUT
@@ -624,7 +712,7 @@ cdef double learn_row(
     memcpy(before, parameters, n_parameters * sizeof(real))
     # Python looks for signals after the call; in its midst one would leave half a step.
     total = train_epoch[real](
-        network, objective, 1, NULL, 1, True, optimizer, settings, steps, n_parameters, parameters,
+        network, objective, course, 1, NULL, &rate, 0, steps, n_parameters, parameters,
         gradient, moments, workspace, NULL)
     if isfinite(total) and finite(parameters, n_parameters) and finite(moments, n_moments):
         return total
@@ -639,7 +727,8 @@ cdef class Learner:
     cdef tuple arrays
     cdef Network network
     cdef Objective objective
-    cdef Py_ssize_t optimizer
+    cdef Course course
+    cdef double rate
     cdef const double[::1] settings
     cdef intp_t[::1] steps
     cdef Py_ssize_t n_parameters
@@ -670,6 +759,8 @@ cdef class Learner:
         double high,
         Py_ssize_t optimizer,
         const double[::1] settings,  # IN
+        double rate,
+        uint64_t dropout_seed,  # 0: nothing is dropped
         intp_t[::1] steps,  # INOUT
         moments,  # INOUT
         gradient,  # scratch, or empty
@@ -693,8 +784,10 @@ cdef class Learner:
         self.cross_entropy = cross_entropy
         self.low = low
         self.high = high
-        self.optimizer = optimizer
         self.settings = settings
+        self.course = Course(
+            1, MEAN, False, optimizer, <const Settings*>&self.settings[0], dropout_seed)
+        self.rate = rate
         self.steps = steps
         self.n_parameters = cnp.PyArray_SIZE(parameters)
         self.n_moments = cnp.PyArray_SIZE(moments)
@@ -763,10 +856,10 @@ cdef class Learner:
     cdef double learn_nogil(self) except? -1 nogil:
         if self.dtype == cnp.NPY_FLOAT32:
             return learn_row[float](
-                &self.network, &self.objective, self.optimizer, <const Settings*>&self.settings[0],
+                &self.network, &self.objective, &self.course, self.rate,
                 &self.steps[0], self.n_parameters, <float*>self.parameters, <float*>self.gradient,
                 self.n_moments, <float*>self.moments, <float*>self.before, <float*>self.workspace)
         return learn_row[double](
-            &self.network, &self.objective, self.optimizer, <const Settings*>&self.settings[0],
+            &self.network, &self.objective, &self.course, self.rate,
             &self.steps[0], self.n_parameters, <double*>self.parameters, <double*>self.gradient,
             self.n_moments, <double*>self.moments, <double*>self.before, <double*>self.workspace)

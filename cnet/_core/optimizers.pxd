@@ -37,7 +37,6 @@ cdef inline dict optimizer_codes():
 
 cdef struct Settings:
     # Laid over an array of doubles: common to all, then up to four of the optimizer's own.
-    double learning_rate
     double weight_decay
     double clip_norm  # 0: not clipped
     double clip_value  # 0: not clipped
@@ -48,7 +47,7 @@ cdef struct Settings:
 
 
 cdef enum:
-    SETTINGS_LENGTH = 8
+    SETTINGS_LENGTH = 7
 
 
 # Parameters at a time: what is kept of them between two loops stays in the first-level cache.
@@ -73,8 +72,10 @@ cdef inline void reciprocal_root(
 cdef struct Step:
     Py_ssize_t optimizer
     const Settings* settings
+    double learning_rate
     double rate  # the learning rate, corrected for the number of the step
     double root  # Adam's correction of the root of the squares
+    double epsilon  # Adam's, in what is to be added to the corrected root
     Py_ssize_t n  # parameters
     void* parameters
     void* moments  # as many times n as the optimizer keeps
@@ -88,17 +89,22 @@ cdef inline double power(double base, double n) noexcept nogil:
 cdef inline Step prepare(
     Py_ssize_t optimizer,
     const Settings* settings,
+    double learning_rate,
     Py_ssize_t number,  # from 1
     Py_ssize_t n,
     real* parameters,
     real* moments,
 ) noexcept nogil:
-    cdef Step step = Step(optimizer, settings, settings.learning_rate, 1, n, parameters, moments)
+    cdef Step step = Step(
+        optimizer, settings, learning_rate, learning_rate, 1, 0, n, parameters, moments)
     if optimizer == OPTIMIZER_ADAM or optimizer == OPTIMIZER_ADAMW:
-        step.rate = settings.learning_rate / (1 - power(settings.first, <double>number))
+        step.rate = learning_rate / (1 - power(settings.first, <double>number))
         step.root = 1 / sqrt(1 - power(settings.second, <double>number))
+        step.epsilon = settings.third
+        if settings.fourth != 0:
+            step.epsilon *= step.root
     elif optimizer == OPTIMIZER_ADAGRAD:
-        step.rate = settings.learning_rate / (1 + (number - 1) * settings.first)
+        step.rate = learning_rate / (1 + (number - 1) * settings.first)
     return step
 
 
@@ -140,6 +146,7 @@ cdef inline void clip_value(
 
 
 cdef inline void sgd(
+    const Step* step,
     const Settings* settings,
     Py_ssize_t n,
     real* parameters,  # INOUT
@@ -148,7 +155,7 @@ cdef inline void sgd(
 ) noexcept nogil:
     """g += decay w; v = momentum v + g; w -= rate (g + momentum v if nesterov else v)."""
     cdef Py_ssize_t i
-    cdef real rate = <real>settings.learning_rate, decay = <real>settings.weight_decay
+    cdef real rate = <real>step.rate, decay = <real>settings.weight_decay
     cdef real momentum = <real>settings.first, g
     if momentum == 0:
         for i in range(n):
@@ -177,18 +184,20 @@ cdef inline void adam(
 ) noexcept nogil:
     """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= rate m^ / (sqrt(v^) + eps).
 
+    In the form with an epsilon hat, eps is added to sqrt(v) (Kingma and Ba, 2015, end of section 2).
+
     Decoupled: weight decay shrinks w itself (Loshchilov and Hutter, 2019), and not through g.
     """
     cdef Py_ssize_t i, start = 0, stop
     cdef real factor[BLOCK]
     cdef real beta_1 = <real>settings.first, beta_2 = <real>settings.second
     cdef real rest_1 = <real>(1 - settings.first), rest_2 = <real>(1 - settings.second)
-    cdef real epsilon = <real>settings.third, g
+    cdef real epsilon = <real>step.epsilon, g
     cdef real rate = <real>step.rate, root = <real>step.root
     cdef real decay = 0 if decoupled else <real>settings.weight_decay
     cdef real keep = 1
     if decoupled:
-        keep = <real>(1 - settings.learning_rate * settings.weight_decay)
+        keep = <real>(1 - step.learning_rate * settings.weight_decay)
     while start < n:
         stop = min(start + BLOCK, n)
         for i in range(start, stop):
@@ -203,6 +212,7 @@ cdef inline void adam(
 
 
 cdef inline void rmsprop(
+    const Step* step,
     const Settings* settings,
     Py_ssize_t n,
     real* parameters,  # INOUT
@@ -213,7 +223,7 @@ cdef inline void rmsprop(
 ) noexcept nogil:
     """s = a s + (1 - a) g^2; v = momentum v + g / (sqrt(s - m^2) + eps); w -= rate v."""
     cdef Py_ssize_t i, start = 0, stop
-    cdef real rate = <real>settings.learning_rate, decay = <real>settings.weight_decay
+    cdef real rate = <real>step.rate, decay = <real>settings.weight_decay
     cdef real alpha = <real>settings.first, rest = <real>(1 - settings.first)
     cdef real epsilon = <real>settings.second, momentum = <real>settings.third
     cdef bint centered = settings.fourth != 0
@@ -313,13 +323,13 @@ cdef inline void update(
     if settings.clip_value > 0:
         clip_value(settings, n, gradient)
     if optimizer == OPTIMIZER_SGD:
-        sgd(settings, n, parameters, gradient, moments)
+        sgd(step, settings, n, parameters, gradient, moments)
     elif optimizer == OPTIMIZER_ADAM:
         adam(step, settings, False, n, parameters, gradient, moments, second)
     elif optimizer == OPTIMIZER_ADAMW:
         adam(step, settings, True, n, parameters, gradient, moments, second)
     elif optimizer == OPTIMIZER_RMSPROP:
-        rmsprop(settings, n, parameters, gradient, moments, second, third)
+        rmsprop(step, settings, n, parameters, gradient, moments, second, third)
     elif optimizer == OPTIMIZER_ADAGRAD:
         adagrad(step, settings, n, parameters, gradient, moments)
     elif optimizer == OPTIMIZER_RPROP:

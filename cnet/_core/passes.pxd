@@ -4,6 +4,7 @@ A network arrives as a program, one row of integers per layer (`Layer` below), o
 parameters, and a workspace.
 """
 
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 from numpy cimport intp_t
 
@@ -13,11 +14,13 @@ from cnet._core.dense cimport (
 from cnet._core.gemm cimport ceiling, copy_few, prefetch, widest_tile
 from cnet._core.losses cimport loss_and_delta
 from cnet._core.optimizers cimport Step, is_plain_descent
+from cnet._core.regularization cimport bound_norms, drop, mix, multiply, penalty
 from cnet._core.scalar cimport real
 from cnet._core.team cimport team_run
 
 
-# What a layer is to the engine: a row of the program, read as this struct.
+# What a layer is to the engine: a row of the program, read as this struct. The doubles are laid over
+# integers of the same size.
 cdef struct Layer:
     intp_t n_inputs
     intp_t n_neurons
@@ -26,6 +29,12 @@ cdef struct Layer:
     intp_t biases  # offset into the parameters, or -1
     intp_t outputs  # offset into the workspace, in elements per row
     intp_t preactivations  # likewise; equal to outputs where z is not kept
+    intp_t passed  # likewise, what dropout leaves of the outputs; equal to outputs without dropout
+    intp_t mask  # likewise, what dropout multiplies them by
+    double dropout  # the share of outputs that are dropped
+    double l1
+    double l2
+    double max_norm  # of each neuron's weights; 0: any
 
 
 # A network laid over the caller's arrays, for one block of rows at a time.
@@ -44,6 +53,10 @@ cdef struct Network:
     double row_work  # about how many multiplications a row takes, forward and backward
     int threads
     bint transposed  # outputs and deltas lie neuron by neuron, each for all rows of a block
+    bint penalized  # some layer has l1 or l2
+    bint bounded  # some layer has max_norm
+    uint64_t dropout_key  # of this block's random numbers; 0: nothing is dropped
+    double penalty_scale  # what the layers' penalties are multiplied by
 
 
 cdef enum:
@@ -66,6 +79,9 @@ cdef inline bint is_narrow(Network* network, Py_ssize_t batch_size, const real* 
     cdef Py_ssize_t i
     for i in range(network.n_layers):
         if max(network.layers[i].n_inputs, network.layers[i].n_neurons) > NARROW_LAYER:
+            return False
+        # Its masks lie row by row.
+        if network.layers[i].dropout > 0:
             return False
     return 2 * batch_size >= lanes(like)
 
@@ -93,7 +109,15 @@ cdef inline Network lay_out(
     network.row_work = 0
     network.threads = threads
     network.transposed = False
+    network.penalized = False
+    network.bounded = False
+    network.dropout_key = 0
+    network.penalty_scale = 1
     for i in range(network.n_layers):
+        if network.layers[i].l1 > 0 or network.layers[i].l2 > 0:
+            network.penalized = True
+        if network.layers[i].max_norm > 0:
+            network.bounded = True
         widest = max(widest, network.layers[i].n_neurons)
         # An activation takes as long as some fifty.
         network.row_work += (3.0 * network.layers[i].n_inputs + 50) * network.layers[i].n_neurons
@@ -145,6 +169,18 @@ cdef inline void put_ones(real* values, Py_ssize_t n) noexcept nogil:
         values[i] = 1
 
 
+cdef inline const real* inputs_of(
+    Network* network, Py_ssize_t i, Py_ssize_t start, const real* x_BI, const real* workspace
+) noexcept nogil:
+    """What layer i takes in: the rows themselves, or what the layer below passes on."""
+    cdef const Layer* below
+    if i == 0:
+        return x_BI
+    below = &network.layers[i - 1]
+    return (workspace + network.capacity * (below.passed if network.dropout_key != 0 else below.outputs)
+            + start * below.n_neurons)
+
+
 cdef inline const real* forward_block(
     Network* network,
     const real* parameters,  # IN
@@ -156,14 +192,13 @@ cdef inline const real* forward_block(
     """Every layer's output for one block of rows; returns the last."""
     cdef Py_ssize_t i, column = column_of(network, B, parameters)
     cdef const Layer* layer
-    cdef const real* h = x_BI
-    cdef real* a
+    cdef real* a = NULL
     for i in range(network.n_layers):
         layer = &network.layers[i]
         a = workspace + network.capacity * layer.outputs + start * layer.n_neurons
         dense_forward[real](
             layer.activation, B, layer.n_inputs, layer.n_neurons, column,
-            h,
+            inputs_of[real](network, i, start, x_BI, workspace),
             parameters + layer.weights,
             parameters + layer.biases if layer.biases >= 0 else NULL,
             workspace + network.capacity * layer.preactivations + start * layer.n_neurons,
@@ -174,8 +209,12 @@ cdef inline const real* forward_block(
         )
         if column > 1:
             put_ones(a + layer.n_neurons * column, column)
-        h = a
-    return h
+        if network.dropout_key != 0 and layer.dropout > 0:
+            drop(
+                mix(network.dropout_key + <uint64_t>i), layer.dropout, B * layer.n_neurons, a,
+                workspace + network.capacity * layer.mask + start * layer.n_neurons,
+                workspace + network.capacity * layer.passed + start * layer.n_neurons)
+    return a
 
 
 cdef inline void backward_block(
@@ -202,34 +241,68 @@ cdef inline void backward_block(
     cdef bint descent = B == 1 and column == 1 and step != NULL and is_plain_descent(step)
     for i in range(network.n_layers - 1, -1, -1):
         layer = &network.layers[i]
-        h = x_BI
-        below = NULL
-        if i > 0:
-            below = &network.layers[i - 1]
-            h = workspace + network.capacity * below.outputs + start * below.n_neurons
+        h = inputs_of[real](network, i, start, x_BI, workspace)
+        below = &network.layers[i - 1] if i > 0 else NULL
         # First what goes down through the weights, since an update changes them.
         if below != NULL:
             dense_backward[real](
                 B, layer.n_inputs, layer.n_neurons, column, delta, parameters + layer.weights,
                 delta_below, scratch, network.scratch, network.threads)
+            if network.dropout_key != 0 and below.dropout > 0:
+                multiply(
+                    B * below.n_neurons,
+                    workspace + network.capacity * below.mask + start * below.n_neurons, delta_below)
             chain[real](
                 below.activation, B, below.n_neurons, column,
                 workspace + network.capacity * below.preactivations + start * below.n_neurons,
-                h, delta_below)
+                workspace + network.capacity * below.outputs + start * below.n_neurons, delta_below)
         elif dx_BI != NULL:
             dense_backward[real](
                 B, layer.n_inputs, layer.n_neurons, column, delta, parameters + layer.weights,
                 dx_BI, scratch, network.scratch, network.threads)
-        if descent:
+        if descent and layer.l1 == 0 and layer.l2 == 0:
             dense_descent[real](
                 layer.n_inputs, layer.n_neurons, h, delta, <real*>parameters + layer.weights,
                 <real*>parameters + layer.biases if layer.biases >= 0 else NULL, <real>step.rate)
         elif gradient != NULL or step != NULL:
             layer_gradient = Gradient(
                 B, layer.n_inputs, layer.n_neurons, column, h, delta, layer.biases >= 0, accumulate,
-                gradient, layer.weights, step, shared_of(network, workspace), scratch, network.scratch)
+                gradient, layer.weights, parameters + layer.weights,
+                network.penalty_scale * layer.l1, network.penalty_scale * layer.l2,
+                step, shared_of(network, workspace), scratch, network.scratch)
             dense_gradient[real](&layer_gradient, delta, network.threads)
         delta, delta_below = delta_below, delta
+
+
+cdef inline double penalties(
+    Network* network,
+    const real* parameters,  # IN
+) noexcept nogil:
+    """What the layers' l1 and l2 add to the loss."""
+    cdef Py_ssize_t i
+    cdef const Layer* layer
+    cdef double total = 0
+    for i in range(network.n_layers):
+        layer = &network.layers[i]
+        if layer.l1 > 0 or layer.l2 > 0:
+            total += penalty(
+                layer.l1, layer.l2, layer.n_inputs, layer.n_neurons, parameters + layer.weights)
+    return network.penalty_scale * total
+
+
+cdef inline void keep_bounds(
+    Network* network,
+    real* parameters,  # INOUT
+    real* scratch,  # a row of the widest layer
+) noexcept nogil:
+    """Bring the weights back within their layers' max_norm, after a step."""
+    cdef Py_ssize_t i
+    cdef const Layer* layer
+    for i in range(network.n_layers):
+        layer = &network.layers[i]
+        if layer.max_norm > 0:
+            bound_norms(
+                layer.max_norm, layer.n_inputs, layer.n_neurons, parameters + layer.weights, scratch)
 
 
 # What is learnt from: rows of x with targets or labels, and the loss between.

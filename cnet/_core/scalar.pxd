@@ -161,6 +161,13 @@ cdef inline real absolute(real x) noexcept nogil:
         return math.fabs(x)
 
 
+cdef inline real square_root(real x) noexcept nogil:
+    if real is float:
+        return math.sqrtf(x)
+    else:
+        return math.sqrt(x)
+
+
 cdef inline real exponential(real x) noexcept nogil:
     if real is float:
         return exp_f32(x)

@@ -1,11 +1,13 @@
 """The compiled engine. Everything else about the package is in pyproject.toml."""
 
+import copy
 import os
 import platform
 
 import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 # CNET_DEBUG=1: bounds checks on, for the tests. CNET_SANITIZE=1: AddressSanitizer and UBSan.
 DEBUG = os.environ.get("CNET_DEBUG") == "1"
@@ -44,6 +46,16 @@ def compiled(name, source, flags=(), macros=()):
     )
 
 
+class BuildApart(build_ext):
+    """Builds each extension in a folder of its own: the engines are all made of one source."""
+
+    def build_extension(self, extension):
+        # A copy, since extensions are built in parallel.
+        own = copy.copy(self)
+        own.build_temp = os.path.join(self.build_temp, extension.name)
+        super(BuildApart, own).build_extension(extension)
+
+
 # force: a C file from another mode of building would pass for up to date.
 cpu, engine = cythonize(
     [compiled("cpu", "cnet/_core/cpu.pyx"), compiled("engine", "cnet/_core/engine.pyx")],
@@ -58,5 +70,6 @@ engines = [
 
 setup(
     ext_modules=[cpu, *engines],
+    cmdclass={"build_ext": BuildApart},
     options={"build_ext": {"force": True, "parallel": os.cpu_count()}},
 )

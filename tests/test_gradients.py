@@ -180,6 +180,8 @@ def test_rows_beyond_a_block(make_network, n_rows):
         ((300, 520, 5), 17),  # products longer than the 256 terms that are summed at a time
         ((3, 700, 3), 400),  # many panels of the weights, and rows that use them again
         ((20, 600, 600, 3), 30),  # both
+        ((90, 33, 34, 100, 2), 600),  # a few columns beyond whole tiles, and rows to add to them
+        ((420, 40, 3), 20),  # a panel that is a little deeper than the others
     ],
 )
 def test_large_layers(make_network, sizes, n_rows):

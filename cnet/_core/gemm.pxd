@@ -74,6 +74,8 @@ cdef extern from "tile.h" nogil:
 cdef enum:
     # Depth of a panel, which stays in the nearest caches while the rows of A pass; measured, of 128 to 512.
     PANEL_DEPTH = 384
+    # Depth of the last one, at the most: a shallow one would cost a pass over C like the others.
+    LAST_DEPTH = 432
     # Elements up to which a whole matrix stays in the first-level cache.
     IN_PLACE_SIZE = 4096
     # Multiplications that are worth waking another thread for, some 20 microseconds.
@@ -118,7 +120,7 @@ cdef inline const real* zeros(const real* like) noexcept nogil:
 
 cdef inline Py_ssize_t panel_size(const real* like) noexcept nogil:
     """Elements of scratch that a thread needs for `gemm`: a panel of B, a tile of C, a row of S."""
-    return (PANEL_DEPTH + TILE_ROWS_NARROW + 1) * widest_tile(like)
+    return (LAST_DEPTH + TILE_ROWS_NARROW + 1) * widest_tile(like)
 
 
 cdef inline void pack_panel(
@@ -258,6 +260,33 @@ cdef inline void multiply_panel(
             for r in range(rows):
                 copy_few(c + (i + r) * c_row, edge + r * width, columns * sizeof(real))
         i += most
+
+
+cdef inline void multiply_few_columns(
+    Py_ssize_t m,  # a multiple of the widest tile's columns
+    Py_ssize_t columns,  # up to NARROW
+    Py_ssize_t depth,
+    const real* a,  # IN, m x depth, contiguous columns
+    Py_ssize_t a_column,
+    const real* b,  # IN, depth x columns, contiguous rows
+    Py_ssize_t b_row,
+    const real* s,  # IN, m x columns, or NULL
+    Py_ssize_t s_row,
+    real* c,  # OUT, m x columns, may be s
+    Py_ssize_t c_row,
+    real* edge,  # scratch, NARROW x the widest tile
+) noexcept nogil:
+    """C = S + A B by tiles of the transpose, C' = S' + B' A', whose rows are long."""
+    cdef Py_ssize_t i = 0, j, r, width = widest_tile(c)
+    while i < m:
+        for j in range(columns):
+            for r in range(width):
+                edge[j * width + r] = s[(i + r) * s_row + j] if s != NULL else 0
+        tile(width, columns, depth, b, 1, b_row, a + i, a_column, edge, width, edge, width)
+        for j in range(columns):
+            for r in range(width):
+                c[(i + r) * c_row + j] = edge[j * width + r]
+        i += width
 
 
 cdef inline void multiply_row(
@@ -407,18 +436,18 @@ cdef inline void multiply_part(
     cdef Py_ssize_t i = (part % product.row_parts) * product.rows
     cdef Py_ssize_t first = (part // product.row_parts) * product.columns
     cdef Py_ssize_t m = min(product.rows, product.m - i), last = min(first + product.columns, n)
-    cdef Py_ssize_t p = 0, j, depth, width, columns, b_row, s_row = product.s_row
+    cdef Py_ssize_t p = 0, j, depth, width, columns, done, b_row, s_row = product.s_row
     cdef const real* a = <const real*>product.a + i * product.a_row
     cdef const real* b
     cdef const real* s = <const real*>product.s
     cdef const real* s_j
     cdef real* panel = <real*>product.scratch + thread * product.scratch_step
-    cdef real* edge = panel + PANEL_DEPTH * widest_tile(c)
+    cdef real* edge = panel + LAST_DEPTH * widest_tile(c)
     c += i * n
     if s != NULL:
         s += i * s_row
     while p < k:
-        depth = min(PANEL_DEPTH, k - p)
+        depth = k - p if k - p <= LAST_DEPTH else PANEL_DEPTH
         j = first
         while j < last:
             width = tile_width(n - j, c)
@@ -438,9 +467,17 @@ cdef inline void multiply_part(
                 pack_panel(depth, columns, width, b, b_row, product.b_column, panel)
                 b = panel
                 b_row = width
+            done = 0
+            if columns <= NARROW and product.a_row == 1:
+                done = m // widest_tile(c) * widest_tile(c)
+                multiply_few_columns(
+                    done, columns, depth, a + p * product.a_column, product.a_column,
+                    b, b_row, s_j, s_row, c + j, n, edge)
+            if s_j != NULL:
+                s_j += done * s_row
             multiply_panel(
-                m, columns, depth, a + p * product.a_column, product.a_row, product.a_column,
-                b, b_row, width, s_j, s_row, c + j, n, edge)
+                m - done, columns, depth, a + p * product.a_column + done * product.a_row,
+                product.a_row, product.a_column, b, b_row, width, s_j, s_row, c + done * n + j, n, edge)
             j += width
         s = c
         s_row = n

@@ -39,7 +39,7 @@ class Data(NamedTuple):
     sample_weight: NDArray[Any]
     is_row: bool
 
-    def of_rows(self, rows: NDArray[np.intp]) -> Data:
+    def of_rows(self, rows: NDArray[np.intp] | slice) -> Data:
         """Return copies of some of the rows."""
         targets, labels, weights = (
             array[rows] if array.size else array

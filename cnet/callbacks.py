@@ -59,6 +59,11 @@ class Callback:
         """After the last epoch, but not where training ended in an exception."""
 
     @property
+    def epochs_at_once(self) -> int:
+        """How many epochs may pass before it is told of them, one after the other; 1 by default."""
+        return 1
+
+    @property
     def watches_batches(self) -> bool:
         """Whether one of the methods for batches is overridden."""
         # In the class or, as methods may be, in the object itself.

@@ -95,6 +95,9 @@ class Settings:
         What becomes of the learning rate.
     divide_penalties : bool
         Whether a batch's penalties are divided by what the sum over its rows is divided by.
+    recorded_scale : float
+        What the rows' losses are multiplied by where they are recorded, unlike the penalties and the
+        gradient; not those of a function.
     order : callable or None
         ``order(n)`` returns the order in which an epoch takes its n rows; None: it is drawn.
     """
@@ -107,6 +110,7 @@ class Settings:
     shuffle: bool
     schedule: Schedule | RateFunction | None = None
     divide_penalties: bool = False
+    recorded_scale: float = 1.0
     order: Callable[[int], NDArray[np.intp]] | None = None
 
 
@@ -254,6 +258,7 @@ class Run:
             loss.setting,
             engine.REDUCTIONS[self.settings.reduction],
             self.settings.divide_penalties,
+            self.settings.recorded_scale,
             order,
             seeds,
             self.batch_size,
@@ -531,9 +536,8 @@ class Training:
         run, settings, pace = self.run, self.run.settings, self.pace
         history.update({name: [] for name in self.names})
         batch_callbacks = [callback for callback in self.callbacks if callback.watches_batches]
-        one_by_one = bool(
-            self.callbacks or self.assessment.names or (pace and not pace.foreseeable)
-        )
+        one_by_one = bool(self.assessment.names or (pace and not pace.foreseeable))
+        most = 1 if one_by_one else run.epochs_per_call
         with self.progress as progress:
             for callback in self.callbacks:
                 callback.on_train_begin(network)
@@ -542,7 +546,8 @@ class Training:
             while epoch < settings.epochs and not stop:
                 for callback in self.callbacks:
                     callback.on_epoch_begin(network, epoch)
-                count = 1 if one_by_one else min(run.epochs_per_call, settings.epochs - epoch)
+                patience = (callback.epochs_at_once for callback in self.callbacks)
+                count = min(most, settings.epochs - epoch, *patience)
                 if pace:
                     run.rates = pace.rates(epoch, count)
                 totals, error = run.epochs(count, batch_callbacks, network)
@@ -555,15 +560,15 @@ class Training:
                 if one_by_one and len(totals):
                     recorded.update(run.assessed(self.assessment))
                 # All at once: an epoch of a tiny network takes less time than a line of Python.
-                for name, values_of_epochs in recorded.items():
-                    history[name] += values_of_epochs
+                for name, values in recorded.items():
+                    history[name] += values
                 progress.epochs(epoch, totals, recorded)
-                if one_by_one and len(totals):
-                    logs = {name: history[name][-1] for name in self.names}
+                for i in range(len(totals) if one_by_one or self.callbacks else 0):
+                    logs = {name: values[i] for name, values in recorded.items()}
                     if pace:
                         pace.observe(logs)
                     for callback in self.callbacks:
-                        stop = bool(callback.on_epoch_end(network, epoch, logs)) or stop
+                        stop = bool(callback.on_epoch_end(network, epoch + i, logs)) or stop
                 epoch += len(totals)
                 if error is not None:
                     raise error

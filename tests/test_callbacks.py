@@ -100,6 +100,34 @@ def test_callbacks_see_the_network_after_each_epoch():
         np.testing.assert_array_equal(parameters, expected.parameters)
 
 
+def test_callbacks_may_be_told_of_several_epochs_at_once():
+    class Patient(cnet.Callback):
+        epochs_at_once = 4
+
+        def __init__(self):
+            self.told = []
+
+        def on_epoch_end(self, network, epoch, logs):
+            self.told.append((epoch, logs["loss"], network.parameters.copy()))
+
+    net, expected, patient = network(3, 2), network(3, 2), Patient()
+    history = train(net, 10, callbacks=[patient])
+    assert history == train(expected, 10)
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
+    assert [(epoch, loss) for epoch, loss, _ in patient.told] == list(enumerate(history["loss"]))
+    # Four epochs have passed, another four, and the last two.
+    weights = [parameters for _, _, parameters in patient.told]
+    for last in (3, 7, 9):
+        np.testing.assert_array_equal(weights[last - last % 4], weights[last])
+    assert not np.array_equal(weights[3], weights[4])
+    # The least patient has its way.
+    seen = []
+    train(
+        network(3, 2), 3, callbacks=[Patient(), lambda net, *_: seen.append(net.parameters.copy())]
+    )
+    assert not np.array_equal(seen[0], seen[1])
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_returning_true_stops(first):
     net, expected = network(3, 2), network(3, 2)

@@ -85,6 +85,7 @@ def train(
     setting: float,
     reduction: int,
     divide_penalties: bool,
+    recorded_scale: float,
     order: NDArray[np.intp],
     dropout_seeds: NDArray[np.uint64],
     batch_size: int,

@@ -346,6 +346,7 @@ cdef struct Course:
     Py_ssize_t batch_size
     Py_ssize_t reduction
     bint divide_penalties  # by what the sum over a batch's rows is divided by
+    double recorded_scale  # of the rows' losses in the total, and not in the gradient
     Py_ssize_t optimizer
     const Settings* settings
     uint64_t dropout_seed  # 0: nothing is dropped
@@ -398,7 +399,7 @@ cdef double train_epoch(
             course.optimizer, course.settings, rates[0], steps[0] + 1, n_parameters, parameters, moments)
         divisor = divisor_of[real](course, <const real*>objective.sample_weight, order, start, rows)
         # Of a plain mean the rows' losses are summed as they are.
-        share = rows / divisor if course.reduction == WEIGHTED_MEAN else 1
+        share = course.recorded_scale * (rows / divisor if course.reduction == WEIGHTED_MEAN else 1)
         network.penalty_scale = 1 / divisor if course.divide_penalties else 1
         of_batch = 0
         if network.penalized:
@@ -444,6 +445,7 @@ def train(
     double setting,
     Py_ssize_t reduction,
     bint divide_penalties,  # by what the sum over a batch's rows is divided by
+    double recorded_scale,  # of the rows' losses in the totals
     const intp_t[:, ::1] order,  # IN, epochs x rows of an epoch, or empty: all rows as they are
     const uint64_t[::1] dropout_seeds,  # IN, per epoch and not 0; or empty: nothing is dropped
     Py_ssize_t batch_size,
@@ -467,7 +469,8 @@ def train(
     cdef Objective objective = objective_of[real](
         x, targets, labels, sample_weight, loss, setting)
     cdef Course course = Course(
-        batch_size, reduction, divide_penalties, optimizer, <const Settings*>&settings[0], 0)
+        batch_size, reduction, divide_penalties, recorded_scale, optimizer,
+        <const Settings*>&settings[0], 0)
     cdef Watch watch = Watch(0, clock())
     cdef Py_ssize_t epoch = 0, n_parameters = parameters.shape[0]
     cdef Py_ssize_t n = order.shape[1] if order.shape[0] > 0 else x.shape[0]
@@ -786,7 +789,7 @@ cdef class Learner:
         self.high = high
         self.settings = settings
         self.course = Course(
-            1, MEAN, False, optimizer, <const Settings*>&self.settings[0], dropout_seed)
+            1, MEAN, False, 1, optimizer, <const Settings*>&self.settings[0], dropout_seed)
         self.rate = rate
         self.steps = steps
         self.n_parameters = cnp.PyArray_SIZE(parameters)

@@ -1,0 +1,229 @@
+"""The one place that checks what an estimator was constructed with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnet._checks import as_choice, as_flag, as_integer, as_number, as_settings, listed
+from cnet._core.engine import ACTIVATIONS
+from cnet.callbacks import Callback, as_callbacks
+from cnet.layers import MAX_NEURONS
+from cnet.losses import (
+    LOSSES,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Loss,
+    LossFunction,
+    resolve_loss,
+)
+from cnet.optimizers import SGD, Adam, Optimizer, resolve_optimizer
+
+# scikit-learn's names for activations, and cnet's.
+_CNET_NAMES = {"identity": "linear", "logistic": "sigmoid"}
+_SKLEARN_NAMES = {name: other for other, name in _CNET_NAMES.items()}
+# softmax is for the last layer, which the kind of target decides.
+HIDDEN_ACTIVATIONS = tuple(_CNET_NAMES) + tuple(name for name in ACTIVATIONS if name != "softmax")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """An estimator's parameters, checked and in the form that training wants.
+
+    Attributes
+    ----------
+    hidden_layer_sizes : tuple of int
+    activations, dropout : tuple of str and of float, one for each hidden layer
+    optimizer : Optimizer or None
+        None: L-BFGS.
+    schedule : {"constant", "invscaling", "adaptive"}
+        What becomes of the learning rate with this optimizer.
+    learning_rate : float
+        What it is at first.
+    batch_size : int or None
+        None: 200, or all rows where there are fewer.
+    n_iter_no_change : float
+        An integer or infinity.
+
+    The others are those of `MLPClassifier`.
+    """
+
+    hidden_layer_sizes: tuple[int, ...]
+    activations: tuple[str, ...]
+    dropout: tuple[float, ...]
+    optimizer: Optimizer | None
+    schedule: str
+    learning_rate: float
+    power_t: float
+    alpha: float
+    l1: float
+    max_norm: float | None
+    batch_size: int | None
+    max_iter: int
+    max_fun: int
+    shuffle: bool
+    tol: float
+    verbose: bool
+    warm_start: bool
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: float
+    callbacks: list[Callback]
+
+
+def as_parameters(estimator: Any) -> Parameters:
+    """Return the parameters of an estimator.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where one is out of range, of the wrong type, or does not go with another.
+    """
+    sizes = _as_sizes(estimator.hidden_layer_sizes)
+    optimizer, rate, schedule = _as_optimizer(estimator)
+    patience = estimator.n_iter_no_change
+    if not (isinstance(patience, float) and patience == math.inf):
+        patience = as_integer("n_iter_no_change", patience, 1)
+    verbose = estimator.verbose
+    if not isinstance(verbose, (bool, np.bool_)):
+        verbose = as_integer("verbose", verbose, 0)
+    batch_size = estimator.batch_size
+    if isinstance(batch_size, str):
+        as_choice("batch_size", batch_size, ("auto",))
+        batch_size = None
+    else:
+        batch_size = as_integer("batch_size", batch_size, 1)
+    max_norm = estimator.max_norm
+    found = Parameters(
+        hidden_layer_sizes=sizes,
+        activations=_as_activations(estimator.activation, len(sizes)),
+        dropout=_as_dropout(estimator.dropout, len(sizes)),
+        optimizer=optimizer,
+        schedule=schedule,
+        learning_rate=rate,
+        power_t=as_number("power_t", estimator.power_t, 0),
+        alpha=as_number("alpha", estimator.alpha, 0),
+        l1=as_number("l1", estimator.l1, 0),
+        max_norm=None if max_norm is None else as_number("max_norm", max_norm, 0, open_low=True),
+        batch_size=batch_size,
+        max_iter=as_integer("max_iter", estimator.max_iter, 1),
+        max_fun=as_integer("max_fun", estimator.max_fun, 1),
+        shuffle=as_flag("shuffle", estimator.shuffle),
+        tol=as_number("tol", estimator.tol, 0),
+        verbose=bool(verbose),
+        warm_start=as_flag("warm_start", estimator.warm_start),
+        early_stopping=as_flag("early_stopping", estimator.early_stopping),
+        validation_fraction=as_number(
+            "validation_fraction", estimator.validation_fraction, 0, 1, open_high=True
+        ),
+        n_iter_no_change=patience,
+        callbacks=as_callbacks(estimator.callbacks),
+    )
+    if optimizer is None:
+        for name, unset in (("l1", 0), ("max_norm", None)):
+            if getattr(found, name) != unset:
+                raise ValueError(
+                    f"{name} must be {unset} with solver 'lbfgs', which wants a smooth loss and no "
+                    f"bounds, got {getattr(found, name):g}"
+                )
+        if any(found.dropout):
+            raise ValueError(
+                f"dropout must be 0 with solver 'lbfgs', which wants the same loss at every call, "
+                f"got {estimator.dropout!r}"
+            )
+    return found
+
+
+def regression_loss(loss: Any) -> tuple[Loss | LossFunction, str]:
+    """Return the loss that `loss` is or names, and the output activation that it goes with."""
+    if callable(loss) and not isinstance(loss, type):
+        function: LossFunction = loss
+        return function, "linear"
+    found = as_settings("loss", loss, Loss, LOSSES)
+    return found, found.activations[0] if found.activations else "linear"
+
+
+def classification_loss(loss: Any, activation: str) -> Loss | LossFunction:
+    """Return the loss that `loss` is or names; scikit-learn's "log_loss" is the cross-entropy."""
+    if isinstance(loss, str) and loss == "log_loss":
+        return CrossEntropy() if activation == "softmax" else BinaryCrossEntropy()
+    return resolve_loss(loss, activation)
+
+
+def sklearn_name(activation: str) -> str:
+    """Return what scikit-learn calls an activation."""
+    return _SKLEARN_NAMES.get(activation, activation)
+
+
+def _as_sizes(sizes: Any) -> tuple[int, ...]:
+    values = sizes if isinstance(sizes, Iterable) and not isinstance(sizes, str) else [sizes]
+    return tuple(as_integer("hidden_layer_sizes", size, 1, MAX_NEURONS) for size in values)
+
+
+def _as_activations(activation: Any, n_hidden: int) -> tuple[str, ...]:
+    if isinstance(activation, str):
+        names = [activation] * n_hidden
+        # Also where no hidden layer uses it.
+        as_choice("activation", activation, HIDDEN_ACTIVATIONS)
+    else:
+        names = _one_each(
+            "activation", activation, n_hidden, f"one of {listed(HIDDEN_ACTIVATIONS)}"
+        )
+    return tuple(
+        _CNET_NAMES.get(name, name)
+        for name in (as_choice("activation", name, HIDDEN_ACTIVATIONS) for name in names)
+    )
+
+
+def _as_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
+    if not isinstance(dropout, Iterable) or isinstance(dropout, str):
+        return (as_number("dropout", dropout, 0, 1, open_high=True),) * n_hidden
+    values = _one_each("dropout", dropout, n_hidden, "a number")
+    return tuple(as_number("dropout", value, 0, 1, open_high=True) for value in values)
+
+
+def _one_each(name: str, values: Any, n_hidden: int, wanted: str) -> list[Any]:
+    """Return a list with a value for each hidden layer."""
+    found = list(values) if isinstance(values, Iterable) else None
+    if found is None or len(found) != n_hidden:
+        raise ValueError(
+            f"{name} must be {wanted}, or a list of {n_hidden}, one for each hidden layer, "
+            f"got {values!r}"
+        )
+    return found
+
+
+def _as_optimizer(estimator: Any) -> tuple[Optimizer | None, float, str]:
+    """Return the optimizer, its first learning rate and its schedule."""
+    solver = estimator.solver
+    schedule = as_choice(
+        "learning_rate", estimator.learning_rate, ("constant", "invscaling", "adaptive")
+    )
+    rate = as_number("learning_rate_init", estimator.learning_rate_init, 0, open_low=True)
+    momentum = as_number("momentum", estimator.momentum, 0, 1)
+    nesterov = as_flag("nesterovs_momentum", estimator.nesterovs_momentum)
+    adam = Adam(
+        beta_1=as_number("beta_1", estimator.beta_1, 0, 1, open_high=True),
+        beta_2=as_number("beta_2", estimator.beta_2, 0, 1, open_high=True),
+        epsilon=as_number("epsilon", estimator.epsilon, 0, open_low=True),
+        epsilon_hat=True,
+    )
+    if isinstance(solver, str):
+        if solver == "lbfgs":
+            return None, rate, "constant"
+        if solver == "sgd":
+            return SGD(momentum=momentum, nesterov=nesterov and momentum > 0), rate, schedule
+        if solver == "adam":
+            return adam, rate, "constant"
+    try:
+        optimizer, _ = resolve_optimizer(solver, None)
+    except ValueError as error:
+        message = str(error).removeprefix("optimizer must be one of ")
+        raise ValueError(f"solver must be one of 'lbfgs', {message}") from None
+    if optimizer.learning_rate is not None:
+        rate = optimizer.learning_rate
+    return optimizer, rate, schedule

@@ -1,4 +1,4 @@
-"""The guide: that conftest.py runs its code and compares what it prints."""
+"""The guide: that conftest.py runs its code and compares what it prints, and where its links lead."""
 
 import re
 import subprocess
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 
 # Each block of a page, and what is to become of it.
 BLOCKS = [
@@ -69,3 +70,21 @@ def test_blocks_are_run_and_what_they_print_is_compared(page, tmp_path):
 def test_the_tests_run_the_guide():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert {"README.md", "docs"} <= set(settings["tool"]["pytest"]["ini_options"]["testpaths"])
+
+
+def anchors(text):
+    """Return what a page's headings are linked by, as GitHub makes it of them."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)]*)\)", page.read_text(encoding="utf-8"))
+    for link in links:
+        if not link.startswith("https:"):
+            file, _, heading = link.partition("#")
+            target = page.parent / file if file else page
+            assert target.is_file(), link
+            assert not heading or heading in anchors(target.read_text(encoding="utf-8")), link

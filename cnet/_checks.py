@@ -87,7 +87,9 @@ def as_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     choices = tuple(choices)
     if isinstance(value, str) and value in choices:
         return value
-    raise ValueError(f"{name} must be one of {listed(choices)}, got {value!r}")
+    raise ValueError(
+        f"{name} must be one of {listed(choices)}, got {value!r}{guess(value, choices)}"
+    )
 
 
 def as_settings(
@@ -123,5 +125,18 @@ def as_settings(
                     ) from None
     raise ValueError(
         f"{name} must be one of {listed((*others, *choices))} or a cnet.{base.__name__} object, "
-        f"got {value!r}"
+        f"got {value!r}{guess(value, (*others, *choices))}"
     )
+
+
+def guess(value: Any, names: Iterable[str] = ()) -> str:
+    """Return a question whether a name like `value` is meant, or an object of that class; or nothing."""
+    if isinstance(value, type):
+        return f"; is {value.__name__}() meant?"
+    if not isinstance(value, str):
+        return ""
+    # Only where it is needed: few names are misspelt.
+    from difflib import get_close_matches
+
+    near = get_close_matches(value.lower().replace(" ", "_"), names, 1)
+    return f"; is '{near[0]}' meant?" if near else ""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnet._checks import as_choice, as_flag, as_integer, as_number
+from cnet._checks import as_choice, as_flag, as_integer, as_number, guess
 from cnet.metrics import greater_is_better
 
 
@@ -104,7 +104,7 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
         else:
             raise TypeError(
                 "callbacks must be cnet.Callback objects or functions (network, epoch, logs), "
-                f"got {callback!r}"
+                f"got {callback!r}{guess(callback)}"
             )
     return found
 

@@ -137,6 +137,17 @@ class Layer:
         return self._dropout
 
     @property
+    def regularization(self) -> dict[str, float]:
+        """What holds the layer back in training: l1, l2, max_norm and dropout, those that are set."""
+        found = {
+            "l1": self.l1,
+            "l2": self.l2,
+            "max_norm": self.max_norm or 0.0,
+            "dropout": self.dropout,
+        }
+        return {name: value for name, value in found.items() if value}
+
+    @property
     def n_parameters(self) -> int:
         """How many weights and biases the layer has."""
         return (self.n_inputs + self.bias) * self.n_neurons
@@ -194,7 +205,5 @@ class Layer:
             settings.append("bias=False")
         if self.name is not None:
             settings.append(f"name={self.name!r}")
-        for setting in ("l1", "l2", "max_norm", "dropout"):
-            if getattr(self, setting):
-                settings.append(f"{setting}={getattr(self, setting):g}")
+        settings += [f"{name}={value:g}" for name, value in self.regularization.items()]
         return f"Layer({', '.join(settings)})"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnet._checks import listed
+from cnet._checks import guess, listed
 
 
 def classes(outputs: NDArray[Any]) -> NDArray[np.intp]:
@@ -241,7 +241,7 @@ def _resolve(metric: Any, name: Any) -> Metric:
     if not callable(metric) or isinstance(metric, type):
         raise ValueError(
             f"metrics must be of {listed(METRICS)}, or functions metric(y_true, y_pred), "
-            f"got {metric!r}"
+            f"got {metric!r}{guess(metric, METRICS)}"
         )
     function: MetricFunction = metric
     own_name = name or getattr(metric, "__name__", type(metric).__name__)

@@ -165,12 +165,11 @@ class NeuralNetwork:
             dropout=dropout,
         )
         if as_flag("input_layer", input_layer):
-            for setting in ("l1", "l2", "max_norm", "dropout"):
-                if getattr(layer, setting):
-                    raise ValueError(
-                        f"{setting} must be left out for the input layer, which has no weights and "
-                        f"passes its inputs on as they are, got {getattr(layer, setting):g}"
-                    )
+            for setting, value in layer.regularization.items():
+                raise ValueError(
+                    f"{setting} must be left out for the input layer, which has no weights and "
+                    f"passes its inputs on as they are, got {value:g}"
+                )
             if self._n_inputs is not None:
                 raise ValueError(
                     f"input_layer must be True for the first layer only; this network has "
@@ -350,10 +349,10 @@ class NeuralNetwork:
             or a function of the epoch, from 0, or of the epoch and the rate before it, that returns the
             epoch's rate.
         verbose : bool or "bar", default True
-            True: print a line after each epoch: its number and its total error, for squared_error the
-            sum of squared differences, otherwise the sum of the rows' losses, each before the update
-            that its batch made; then what else is recorded. "bar": a progress bar, by tqdm, with loss,
-            metrics and rows per second.
+            True, or 1 or 2: print a line after each epoch: its number and its total error, for
+            squared_error the sum of squared differences, otherwise the sum of the rows' losses, each
+            before the update that its batch made; then what else is recorded. "bar": a progress bar, by
+            tqdm, with loss, metrics and rows per second.
         callbacks : iterable of Callback or callable, default ()
             What to call as training goes on; a plain function is called after each epoch with the
             network, the epoch's number and its logs, and ends the training by returning True.
@@ -927,7 +926,7 @@ class NeuralNetwork:
                 print(layer.biases)
 
     def summary(self) -> None:
-        """Print a table of the layers: names, shapes, activations, numbers of parameters."""
+        """Print a table of the layers: names, shapes, activations, parameters, what regularises them."""
         rows = [("layer", "inputs", "neurons", "activation", "parameters")]
         rows += [
             (
@@ -940,10 +939,16 @@ class NeuralNetwork:
             for layer in self._layers
         ]
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        for name, inputs, neurons, activation, parameters in rows:
+        held_back = [""] + [
+            "".join(f"  {name}={value:g}" for name, value in layer.regularization.items())
+            for layer in self._layers
+        ]
+        for (name, inputs, neurons, activation, parameters), more in zip(
+            rows, held_back, strict=True
+        ):
             print(
                 f"{name:<{widths[0]}}  {inputs:>{widths[1]}}  {neurons:>{widths[2]}}  "
-                f"{activation:<{widths[3]}}  {parameters:>{widths[4]}}"
+                f"{activation:<{widths[3]}}  {parameters:>{widths[4]}}{more}"
             )
         total = sum(layer.n_parameters for layer in self._layers)
         n_bytes = total * self._dtype.itemsize
@@ -959,7 +964,7 @@ class NeuralNetwork:
 
 
 def _as_verbose(verbose: Any) -> bool | str:
-    if isinstance(verbose, (bool, np.bool_)) or (type(verbose) is int and verbose in (0, 1)):
+    if isinstance(verbose, (bool, np.bool_)) or (type(verbose) is int and verbose in (0, 1, 2)):
         return bool(verbose)
     if isinstance(verbose, str) and verbose == "bar":
         return verbose

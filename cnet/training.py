@@ -15,7 +15,7 @@ from cnet._core import engine
 from cnet._program import NO_ROWS, Program
 from cnet.callbacks import Callback
 from cnet.losses import CrossEntropy, Loss, LossFunction, SquaredError, call_loss
-from cnet.metrics import Metric, Truth
+from cnet.metrics import METRICS, Metric, Truth
 from cnet.optimizers import OptimizerState
 from cnet.progress import Progress
 from cnet.schedules import Pace, RateFunction, Schedule
@@ -507,7 +507,11 @@ class Training:
         for watcher in (self.pace, *callbacks):
             monitor = getattr(watcher, "monitor", None)
             if isinstance(monitor, str) and monitor not in self.names:
-                missing = "; val_loss wants validation_data" if monitor == "val_loss" else ""
+                missing = ""
+                if monitor == "val_loss":
+                    missing = "; that wants validation_data or validation_split"
+                elif monitor.removeprefix("val_") in METRICS:
+                    missing = f"; that wants metrics='{monitor.removeprefix('val_')}'"
                 raise ValueError(
                     f"monitor must be something that is recorded, {', '.join(self.names)}, "
                     f"got {monitor!r}{missing}"

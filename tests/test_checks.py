@@ -337,3 +337,24 @@ def test_sample_weight_does_not_go_with_a_function(net):
     for method in (net.train, net.evaluate, net.loss_and_gradient, net.input_gradient):
         with refused("sample_weight must be None with a function as loss", of=[net]):
             method(X, Y, loss=loss, sample_weight=[1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "error", "question"),
+    [
+        ("optimizer", "Adam", ValueError, "; is 'adam' meant?"),
+        ("optimizer", cnet.Adam, ValueError, "; is Adam() meant?"),
+        ("loss", "cross entropy", ValueError, "; is 'cross_entropy' meant?"),
+        ("loss", "nothing like it", ValueError, "'nothing like it'"),
+        ("metrics", "AUC", ValueError, "; is 'auc' meant?"),
+        ("schedule", cnet.Cosine, ValueError, "; is Cosine() meant?"),
+        ("callbacks", cnet.EarlyStopping, TypeError, "; is EarlyStopping() meant?"),
+        ("callbacks", cnet.EarlyStopping("val_auc"), ValueError, "; that wants metrics='auc'"),
+        ("callbacks", cnet.EarlyStopping(), ValueError, "validation_data or validation_split"),
+    ],
+)
+def test_what_may_be_meant(setting, value, error, question):
+    net = cnet.NeuralNetwork(cnet.Layer(2, 1), seed=0)
+    with pytest.raises(error) as caught:
+        net.train([[0.0, 1.0]], [1.0], verbose=False, **{setting: value})
+    assert str(caught.value).endswith(question)

@@ -775,3 +775,11 @@ def test_settings_can_be_read_and_not_set():
             setattr(layer, name, 0.5)
     assert repr(layer) == "Layer(3, 2, 'sigmoid', l1=0.1, l2=1, max_norm=0.5, dropout=0.25)"
     assert repr(cnet.Layer(3, 2)) == "Layer(3, 2, 'sigmoid')"
+
+
+def test_a_summary_says_what_holds_layers_back(capsys):
+    net = cnet.NeuralNetwork(cnet.Layer(2, 3, dropout=0.2, l2=1e-4), cnet.Layer(3, 1), seed=0)
+    net.summary()
+    _, first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.endswith("9  l2=0.0001  dropout=0.2")
+    assert second.endswith("4")

@@ -151,7 +151,8 @@ class EarlyStopping(Callback):
         By more than this a value must be better than the best one to count as an improvement.
     restore_best : bool, default True
         Whether to give the network back the weights of the best epoch at the end of the training,
-        however it comes, but for an exception.
+        however it comes, but for an exception. The optimizer's state stays that of the last epoch; a
+        further training that should not go on with it is given another optimizer.
     mode : {"auto", "min", "max"}, default "auto"
         Whether less or more is better; "auto" knows it of the losses and of the metrics that have a name
         in cnet, and takes less for better with any other.

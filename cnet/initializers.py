@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnet._checks import as_number, as_settings
+from cnet._settings import Settings
 
 # Activations that pass about half of their input on, for which He et al. (2015) double the variance.
 RELU_FAMILY = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus")
 
 
-@dataclass(frozen=True)
-class Initializer:
+@dataclass(frozen=True, eq=False, repr=False)
+class Initializer(Settings):
     """Base of the initialisers; a subclass draws in `__call__`."""
 
     def __call__(
@@ -42,7 +43,7 @@ class Initializer:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GlorotUniform(Initializer):
     """Uniform in ±sqrt(6 / (n_inputs + n_neurons)) (Glorot and Bengio, 2010)."""
 
@@ -53,7 +54,7 @@ class GlorotUniform(Initializer):
         return rng.uniform(-bound, bound, (n_inputs, n_neurons))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GlorotNormal(Initializer):
     """Normal of variance 2 / (n_inputs + n_neurons) (Glorot and Bengio, 2010)."""
 
@@ -63,7 +64,7 @@ class GlorotNormal(Initializer):
         return rng.normal(0, math.sqrt(2 / (n_inputs + n_neurons)), (n_inputs, n_neurons))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class HeUniform(Initializer):
     """Uniform in ±sqrt(6 / n_inputs) (He et al., 2015)."""
 
@@ -74,7 +75,7 @@ class HeUniform(Initializer):
         return rng.uniform(-bound, bound, (n_inputs, n_neurons))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class HeNormal(Initializer):
     """Normal of variance 2 / n_inputs (He et al., 2015)."""
 
@@ -84,7 +85,7 @@ class HeNormal(Initializer):
         return rng.normal(0, math.sqrt(2 / n_inputs), (n_inputs, n_neurons))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LecunNormal(Initializer):
     """Normal of variance 1 / n_inputs (LeCun et al., 1998), the start that selu is made for."""
 
@@ -94,7 +95,7 @@ class LecunNormal(Initializer):
         return rng.normal(0, math.sqrt(1 / n_inputs), (n_inputs, n_neurons))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Orthogonal(Initializer):
     """Orthonormal rows or columns, whichever are fewer (Saxe et al., 2014)."""
 
@@ -108,7 +109,7 @@ class Orthogonal(Initializer):
         return q if n_inputs >= n_neurons else q.T
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Zeros(Initializer):
     """All zeros."""
 
@@ -118,7 +119,7 @@ class Zeros(Initializer):
         return np.zeros((n_inputs, n_neurons))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Uniform(Initializer):
     """Uniform in [a, b).
 

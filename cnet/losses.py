@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from cnet._checks import as_number, as_settings, listed
 from cnet._core.engine import LOSSES as CODES
+from cnet._settings import Settings
 
 LossFunction: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], tuple[float, NDArray[Any]]]
 
 
-@dataclass(frozen=True)
-class Loss:
+@dataclass(frozen=True, eq=False, repr=False)
+class Loss(Settings):
     """Base of the losses.
 
     Attributes
@@ -49,21 +50,21 @@ class Loss:
         return 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class SquaredError(Loss):
     """Half the sum of (output - target)²; gradient output - target."""
 
     name = "squared_error"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class AbsoluteError(Loss):
     """Sum of abs(output - target); gradient ±1, and 0 where they are equal."""
 
     name = "absolute_error"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Huber(Loss):
     """Squared error near the target, absolute error beyond (Huber, 1964).
 
@@ -89,7 +90,7 @@ class Huber(Loss):
         return self.delta
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Quantile(Loss):
     """Pinball loss, least at the q-quantile of the target (Koenker and Bassett, 1978).
 
@@ -116,7 +117,7 @@ class Quantile(Loss):
         return self.q
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class BinaryCrossEntropy(Loss):
     """-t log p - (1 - t) log(1 - p), computed from the sigmoid's input so that nothing overflows."""
 
@@ -126,7 +127,7 @@ class BinaryCrossEntropy(Loss):
     high = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class CrossEntropy(Loss):
     """-sum of t log p, computed from the softmax's input so that nothing overflows.
 
@@ -139,7 +140,7 @@ class CrossEntropy(Loss):
     high = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Poisson(Loss):
     """Rate - t log rate, the Poisson deviance but for a constant; targets are counts, 0 or more."""
 

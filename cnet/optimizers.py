@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from cnet._checks import as_flag, as_number, as_settings
 from cnet._core.engine import OPTIMIZER_SETTINGS
 from cnet._core.engine import OPTIMIZERS as CODES
+from cnet._settings import Settings
 
 
-@dataclass(frozen=True)
-class Optimizer:
+@dataclass(frozen=True, eq=False, repr=False)
+class Optimizer(Settings):
     """Base of the optimizers: what they have in common.
 
     An optimizer holds settings only; the network keeps the state, so one object serves many networks.
@@ -129,7 +130,7 @@ class OptimizerState:
         self.steps[:] = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class SGD(Optimizer):
     """Gradient descent, plain or with momentum (``torch.optim.SGD``).
 
@@ -159,7 +160,7 @@ class SGD(Optimizer):
         return (0.0,) if self.momentum else ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Adam(Optimizer):
     """Adaptive moments (Kingma and Ba, 2015; ``torch.optim.Adam``).
 
@@ -196,7 +197,7 @@ class Adam(Optimizer):
         return 0.0, 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class AdamW(Adam):
     """Adam whose weight decay, 0.01 by default, shrinks the weights themselves.
 
@@ -208,7 +209,7 @@ class AdamW(Adam):
     weight_decay: float = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RMSprop(Optimizer):
     """Gradient over the root of its running mean square.
 
@@ -249,7 +250,7 @@ class RMSprop(Optimizer):
         return (0.0,) * (3 if self.centered else 2 if self.momentum else 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Adagrad(Optimizer):
     """Gradient over the root of the sum of its squares (Duchi et al., 2011; ``torch.optim.Adagrad``).
 
@@ -283,7 +284,7 @@ class Adagrad(Optimizer):
         return (self.initial_accumulator_value,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rprop(Optimizer):
     """Steps by the sign of the gradient alone (Riedmiller and Braun, 1993; ``torch.optim.Rprop``).
 

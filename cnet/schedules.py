@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnet._checks import as_choice, as_integer, as_number, as_settings
+from cnet._settings import Settings
 from cnet.callbacks import MODES, Improvement, is_greater_better
 
 Numbers: TypeAlias = NDArray[np.float64]
 RateFunction: TypeAlias = Callable[..., float]
 
 
-@dataclass(frozen=True)
-class Schedule:
+@dataclass(frozen=True, eq=False, repr=False)
+class Schedule(Settings):
     """Base of the schedules.
 
     Attributes
@@ -53,7 +54,7 @@ class Schedule:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Constant(Schedule):
     """The same rate throughout."""
 
@@ -63,7 +64,7 @@ class Constant(Schedule):
         return np.full(len(steps), base)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class StepDecay(Schedule):
     """The rate times `factor` after every so many epochs (``torch.optim.lr_scheduler.StepLR``).
 
@@ -87,7 +88,7 @@ class StepDecay(Schedule):
         return np.asarray(base * float(self.factor) ** (steps // n_steps // self.every))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ExponentialDecay(Schedule):
     """The rate times `factor` after every epoch (``torch.optim.lr_scheduler.ExponentialLR``).
 
@@ -107,7 +108,7 @@ class ExponentialDecay(Schedule):
         return np.asarray(base * float(self.factor) ** (steps // n_steps))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Cosine(Schedule):
     """From the rate down to `final` of it along half a cosine, step by step, after a linear warm-up.
 
@@ -139,7 +140,7 @@ class Cosine(Schedule):
         return np.asarray(base * np.where(steps < warm, rising, share))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class OneCycle(Schedule):
     """From a small rate up to the given one and down to almost none, step by step, along cosines.
 
@@ -176,7 +177,7 @@ class OneCycle(Schedule):
         return np.asarray(base * np.where(steps <= top, rising, falling))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ReduceOnPlateau(Schedule):
     """The rate times `factor` whenever what is monitored has not got better for a while.
 

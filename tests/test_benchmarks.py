@@ -17,6 +17,7 @@ from benchmarks import (
     peak,
     peers,
     predictors,
+    real_data,
     threads,
     training,
     workloads,
@@ -303,3 +304,34 @@ def test_without_a_compiler_the_peak_is_left_out_by_name(monkeypatch):
         peak.library.cache_clear()
     assert result.more["core's peak"] == "left out: no C compiler"
     assert result.times.keys() == {"cnet"}
+
+
+def write_customers(folder, n=300):
+    """Bank customers made up, with what a table may have: texts, numbers, a target."""
+    rng = np.random.default_rng(0)
+    ages, countries = rng.integers(18, 90, n), rng.choice(["France", "Spain"], n)
+    lines = ["RowNumber,CustomerId,Surname,Geography,Age,Exited"]
+    lines += [
+        f"{i},{i},Name,{country},{age},{int(age > 50)}"
+        for i, (age, country) in enumerate(zip(ages, countries, strict=True))
+    ]
+    (folder / "churn_modelling.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_real_data_are_learnt_by_both(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("sklearn", reason="scikit-learn is the peer")
+    # The other tests want all cores.
+    monkeypatch.setattr(real_data.machine, "stay_on", lambda cores: None)
+    write_customers(tmp_path)
+    real_data.main(["--data", str(tmp_path), "--seeds", "2", "churn", "adult"])
+    out, err = capsys.readouterr()
+    assert "adult is left out: there is no " in err
+    header, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in out.strip().splitlines()
+    )
+    ours, theirs = (dict(zip(header, row, strict=True)) for row in rows)
+    assert (ours["by"], theirs["by"]) == ("cnet", "scikit-learn")
+    # The same numbers from the same seeds.
+    for column in ("accuracy", "roc_auc", "epochs"):
+        assert ours[column] == theirs[column]
+    assert float(ours["roc_auc"].split()[0]) > 0.9

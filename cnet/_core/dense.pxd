@@ -2,8 +2,8 @@
 
 from cnet._core.activations cimport activate
 from cnet._core.gemm cimport (
-    add_outer, ceiling, gemm, gemm_packed, multiply_columns, multiply_transposed, pack, packed_size,
-    panel_size)
+    add_outer, ceiling, dot_rows, gemm, gemm_packed, multiply_columns, multiply_row,
+    multiply_transposed, pack, packed_size, panel_size)
 from cnet._core.optimizers cimport Step, update
 from cnet._core.regularization cimport add_penalty_gradient
 from cnet._core.scalar cimport real
@@ -62,6 +62,9 @@ cdef inline void dense_forward(
     if column > 1:
         multiply_columns(
             O, column, I + 1 if biases_O != NULL else I, weights_IO, 1, O, x_BI, z_BO)
+    elif B == 1 and O > 1:
+        # What `gemm` would find out, and a narrow layer would wait for.
+        multiply_row(O, I, x_BI, 1, weights_IO, O, True, biases_O, z_BO)
     else:
         gemm(B, O, I, x_BI, I, 1, weights_IO, O, 1, biases_O, 0, z_BO, scratch, scratch_step, threads)
     activate(activation, B, O, column, z_BO, a_BO)
@@ -83,6 +86,8 @@ cdef inline void dense_backward(
     cdef const real* none = NULL
     if column > 1:
         multiply_columns(I, column, O, weights_IO, O, 1, delta_BO, dx_BI)
+    elif B == 1 and I > 1:
+        dot_rows(I, O, delta_BO, weights_IO, O, none, 0, dx_BI)
     else:
         gemm(B, I, O, delta_BO, O, 1, weights_IO, 1, O, none, 0, dx_BI, scratch, scratch_step, threads)
 

@@ -20,9 +20,10 @@ from cnet.threads import get_num_threads
 _MAX_PARAMETERS = 2**48
 
 # Multiplications of one block of rows: enough for the products to run at full speed, few enough that
-# Ctrl-C is seen in time. A neuron's activation takes as long as some fifty.
+# Ctrl-C is seen in time. A neuron's activation takes as long as some hundred, where the layer outgrows
+# the caches.
 _BLOCK_WORK = 1_500_000_000
-_ACTIVATION_WORK = 50
+_ACTIVATION_WORK = 100
 _MIN_BLOCK_ROWS = 32
 _MAX_BLOCK_ROWS = 512
 _BLOCK_BYTES = 2**19

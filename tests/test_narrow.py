@@ -6,6 +6,7 @@ import reference
 from helpers import network
 
 import cnet
+from cnet import _program
 
 TOLERANCE = {"float32": 2e-4, "float64": 1e-10}
 # One output, three, as many as is narrow; hidden layers of odd widths, and of none.
@@ -140,3 +141,14 @@ def test_rows_that_fill_up_a_vector_do_no_harm(dtype):
     net.layers[0].weights, net.layers[0].biases = [[-1000.0, -1000.0]], [1000.0, 1000.0]
     history = net.train(np.ones((7, 1)), np.zeros(7), 0.01, 3, batch_size=7, verbose=False)
     assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize("block", [33, 37, 47])
+@pytest.mark.parametrize("sizes", [(20, 2000, 3), (3, 3)])
+def test_blocks_of_any_number_of_rows(sizes, block, monkeypatch):
+    """Blocks are rounded up to whole vectors, and what is packed of them with the rest."""
+    monkeypatch.setattr(_program, "_MAX_BLOCK_ROWS", block)
+    x, y = problem(sizes, 160)
+    net = network(*sizes, hidden="tanh", dtype="float32")
+    net.parameters[...] *= 0.1
+    compare(net, x, y, "squared_error", batch_size=150)

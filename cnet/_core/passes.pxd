@@ -123,7 +123,7 @@ cdef inline Network lay_out(
         network.row_work += (3.0 * network.layers[i].n_inputs + 50) * network.layers[i].n_neurons
         shared = max(
             shared,
-            shared_size(capacity, network.layers[i].n_inputs, network.layers[i].n_neurons, like))
+            shared_size(network.capacity, network.layers[i].n_inputs, network.layers[i].n_neurons, like))
         network.scratch = max(
             network.scratch,
             scratch_size(network.layers[i].n_inputs, network.layers[i].n_neurons, like))

@@ -138,5 +138,7 @@ def guess(value: Any, names: Iterable[str] = ()) -> str:
     # Only where it is needed: few names are misspelt.
     from difflib import get_close_matches
 
-    near = get_close_matches(value.lower().replace(" ", "_"), names, 1)
+    written = value.lower().replace(" ", "_")
+    beginning = [name for name in names if written and name.startswith(written)]
+    near = beginning or get_close_matches(written, names, 1)
     return f"; is '{near[0]}' meant?" if near else ""

@@ -573,7 +573,9 @@ class NeuralNetwork:
         if len(data.x) != 1:
             raise ValueError(f"x must be a single row, got {len(data.x)}")
         if not self._lock.acquire(blocking=False):
-            raise RuntimeError("the network is being trained already, by another thread")
+            raise RuntimeError(
+                "the network is being trained already, by another thread or from a callback"
+            )
         try:
             if program is not self._program:
                 raise RuntimeError("layers were added by another thread while x and y were checked")

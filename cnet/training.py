@@ -295,8 +295,9 @@ class Run:
                     callback.on_batch_begin(network, batch)
                 if isinstance(loss, Loss):
                     one = np.full(1, np.nan)
-                    self._train(loss, chosen[np.newaxis], seeds, rate, one, before)
-                    value = float(one[0])
+                    made = self._train(loss, chosen[np.newaxis], seeds, rate, one, before)
+                    # A step that the engine has taken back, for weights that overflow.
+                    value = float(one[0]) if made else math.nan
                 else:
                     value = self._called_batch(loss, chosen, float(rate[0]), batch, seeds)
                 total += value

@@ -468,6 +468,17 @@ def test_divergence_at_a_batch_is_told_of_no_further():
     np.testing.assert_array_equal(net.parameters, before)
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_step_that_overflows_is_a_divergence_though_the_loss_is_finite(watched):
+    net = cnet.NeuralNetwork(cnet.Layer(1, 1, "linear", init="zeros"))
+    callback = cnet.Callback()
+    if watched:
+        callback.on_batch_end = lambda network, batch, logs: None
+    with pytest.raises(cnet.DivergenceError, match="in epoch 0"):
+        net.train([[1e18]] * 4, [1e18] * 4, 1e30, 2, verbose=False, callbacks=callback)
+    np.testing.assert_array_equal(net.parameters, 0)
+
+
 # While it trains
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cnet._arrays import Data, aligned_empty
 from cnet._core import engine
 from cnet._program import NO_ROWS, Program
-from cnet.callbacks import Callback
+from cnet.callbacks import Callback, check_monitors
 from cnet.losses import CrossEntropy, Loss, LossFunction, SquaredError, call_loss
 from cnet.metrics import Metric, Truth
 from cnet.optimizers import OptimizerState
@@ -481,6 +481,8 @@ class Training:
     callbacks : list of Callback
     assessment : Assessment
         What to compute after each epoch.
+    logged : iterable of str
+        What a callback adds to the logs, for those after it to monitor.
 
     Raises
     ------
@@ -492,7 +494,13 @@ class Training:
     """
 
     def __init__(
-        self, run: Run, *, verbose: bool | str, callbacks: list[Callback], assessment: Assessment
+        self,
+        run: Run,
+        *,
+        verbose: bool | str,
+        callbacks: list[Callback],
+        assessment: Assessment,
+        logged: Iterable[str] = (),
     ) -> None:
         settings = run.settings
         self.run = run
@@ -505,14 +513,9 @@ class Training:
             self.pace = Pace(
                 settings.schedule, settings.learning_rate, run.n_steps, settings.epochs, self.names
             )
-        for watcher in (self.pace, *callbacks):
-            monitor = getattr(watcher, "monitor", None)
-            if isinstance(monitor, str) and monitor not in self.names:
-                missing = "; val_loss wants validation_data" if monitor == "val_loss" else ""
-                raise ValueError(
-                    f"monitor must be something that is recorded, {', '.join(self.names)}, "
-                    f"got {monitor!r}{missing}"
-                )
+        check_monitors(
+            (self.pace, *callbacks), [*self.names, *logged], {"val_loss": "validation_data"}
+        )
         # The tutorial's total error leaves out the half that makes the gradient neat.
         printed = 2.0 if isinstance(settings.loss, SquaredError) else 1.0
         self.progress = Progress(verbose, settings.epochs, run.n, printed)

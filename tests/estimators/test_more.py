@@ -353,6 +353,16 @@ def test_class_weight():
     assert_equal_fits(part, other)
 
 
+def test_class_weight_where_rows_of_a_class_are_missing():
+    model, other = (
+        MLPClassifier((5,), random_state=0, class_weight=w) for w in ({2: 5.0}, {0: 1, 1: 1, 2: 5})
+    )
+    for rows in (Y3 == 0, Y3 == 2):
+        for one in (model, other):
+            one.partial_fit(X3[rows], Y3[rows], classes=[0, 1, 2])
+    assert_equal_fits(model, other)
+
+
 def test_balanced_class_weight():
     chosen = np.r_[0:60, 100:110]
     x, y = X3[chosen], np.array(["a", "b", "c"])[Y3[chosen]]
@@ -422,6 +432,21 @@ def test_scoring(scoring, expected, solver):
     assert model.validation_scores_[-1] == pytest.approx(expected(model, X[100:], Y[100:]))
 
 
+def test_a_function_as_scoring_need_not_take_weights():
+    weights = np.linspace(0, 1, 150)
+    seen = []
+
+    def score(estimator, x, y, sample_weight=None):
+        seen.append(sample_weight)
+        return 1.0
+
+    for scoring in (lambda estimator, x, y: score(estimator, x, y), score):
+        model = MLPClassifier((4,), scoring=scoring, max_iter=1)
+        model.fit(X, Y, X_val=X, y_val=Y, sample_weight_val=weights)
+    assert seen[0] is None
+    np.testing.assert_array_equal(seen[1], weights)
+
+
 def test_a_scorer_is_not_warned_of_missing_feature_names():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(X, columns=list("abcde"))
@@ -472,6 +497,20 @@ def test_callbacks(solver):
     assert history is model.network_.history
     assert history["loss"] == pytest.approx(model.loss_curve_)
     assert [logs["validation_score"] for _, _, logs in epochs] == model.validation_scores_
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_what_callbacks_monitor(solver):
+    model = MLPClassifier((4,), solver=solver, max_iter=30, random_state=0)
+    for monitor in ("validation_score", "val_loss"):
+        model.set_params(callbacks=cnet.EarlyStopping(monitor))
+        with pytest.raises(ValueError, match=f"that is recorded, loss, got '{monitor}'"):
+            model.fit(X, Y)
+        assert not hasattr(model, "coefs_")
+    stopping = cnet.EarlyStopping("validation_score", patience=0, mode="max")
+    model.set_params(callbacks=stopping, tol=0.0, scoring=lambda *_: 1.0)
+    assert model.fit(X, Y, X_val=X, y_val=Y).n_iter_ == 2
+    assert (stopping.best, stopping.best_epoch) == (1.0, 0)
 
 
 def test_a_function_as_callback():
@@ -559,6 +598,12 @@ def test_several_columns_of_text_in_parts():
     assert set(model.predict(x).ravel()) <= {"zero", "one", "two"}
     with pytest.raises(ValueError, match="three"):
         model.partial_fit(x[:1], [["one", "three"]])
+
+
+def test_sparse_targets_of_a_regression():
+    targets = np.column_stack([YR > 0, YR])
+    model, other = (MLPRegressor(hidden_layer_sizes=(5,), random_state=0) for _ in range(2))
+    assert_equal_fits(model.fit(XR, targets), other.fit(XR, scipy.sparse.csr_matrix(targets)))
 
 
 # Sparse inputs that are too large to be dense

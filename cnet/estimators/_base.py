@@ -503,6 +503,7 @@ class BaseMLP(BaseEstimator, ABC):
             callback.on_train_begin(network)
 
         def observe(iteration: int, value: float) -> bool:
+            self.n_iter_ = iteration + 1
             self.loss_ = recorded(value) if recorded else value
             self.loss_curve_.append(self.loss_)
             history["loss"].append(self.loss_)

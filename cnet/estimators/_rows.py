@@ -144,13 +144,20 @@ class SparseRun(Run):
         parameters = self.program.parameters
         np.copyto(self._before, parameters)
         total = 0.0
-        for run in self._runs():
-            values, error = run.epochs(1, callbacks, network)
-            if not len(values):
-                np.copyto(parameters, self._before)
-                return None, error
-            total += float(values[0])
-        return total, None
+        error: BaseException | None = None
+        try:
+            for run in self._runs():
+                values, error = run.epochs(1, callbacks, network)
+                if not len(values):
+                    break
+                total += float(values[0])
+            else:
+                return total, None
+        except BaseException as raised:  # Ctrl-C or no memory, while rows are made dense
+            error = raised
+        np.copyto(parameters, self._before)
+        self.state.restart(self.settings.learning_rate)
+        return None, error
 
     def _runs(self) -> Iterator[Run]:
         """Yield the epoch's parts, each as a run of its own over rows that are in order."""

@@ -637,6 +637,29 @@ def test_sparse_rows_in_parts(monkeypatch, settings, weighted):
     )
 
 
+def test_an_interrupt_while_sparse_rows_are_made_dense(monkeypatch):
+    x = scipy.sparse.csr_matrix(np.where(X3 > 2, X3, 0))
+    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 4 * 8)
+    model, expected = (
+        MLPClassifier((6,), random_state=0, max_iter=n, batch_size=16).set_params(tol=0.0)
+        for n in (5, 1)
+    )
+    expected.fit(x, Y3)
+    calls = []
+
+    def interrupted(rows):
+        calls.append(1)
+        if len(calls) == 8:  # of five parts each epoch
+            raise KeyboardInterrupt
+        return rows.toarray()
+
+    monkeypatch.setattr("cnet.estimators._rows.dense", interrupted)
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model.fit(x, Y3)
+    assert_equal_fits(model, expected)
+    assert model.n_iter_ == 1
+
+
 def test_sparse_rows_in_parts_that_diverge(monkeypatch):
     monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 5 * 8)
     x = scipy.sparse.csr_matrix(np.where(XR > 0, XR, 0))

@@ -150,6 +150,7 @@ class Run:
         self.n = n
         self.batch_size = min(settings.batch_size or n, n)
         self.n_steps = -(-n // self.batch_size)
+        self.first_batch = 0  # its number to callbacks
         n_parameters = len(program.parameters)
         self.block = program.block_rows(self.batch_size)
         # A function must see a batch as a whole, whose outputs then wait for their gradient.
@@ -292,7 +293,7 @@ class Run:
                 chosen = rows[start : start + self.batch_size]
                 rate = self.rates[batch : batch + 1] if len(self.rates) > 1 else self.rates
                 for callback in callbacks:
-                    callback.on_batch_begin(network, batch)
+                    callback.on_batch_begin(network, self.first_batch + batch)
                 if isinstance(loss, Loss):
                     one = np.full(1, np.nan)
                     made = self._train(loss, chosen[np.newaxis], seeds, rate, one, before)
@@ -307,7 +308,9 @@ class Run:
                     size = len(chosen)
                     shown = value if self.settings.reduction == "sum" else value / size
                     for callback in callbacks:
-                        callback.on_batch_end(network, batch, {"loss": shown, "size": size})
+                        callback.on_batch_end(
+                            network, self.first_batch + batch, {"loss": shown, "size": size}
+                        )
             else:
                 complete = all(map(engine.all_finite, (parameters, *self.state.moments)))
         finally:
@@ -551,7 +554,7 @@ class Training:
                 for callback in self.callbacks:
                     callback.on_epoch_begin(network, epoch)
                 patience = (callback.epochs_at_once for callback in self.callbacks)
-                count = min(most, settings.epochs - epoch, *patience)
+                count = max(1, min(most, settings.epochs - epoch, *patience))
                 if pace:
                     run.rates = pace.rates(epoch, count)
                 totals, error = run.epochs(count, batch_callbacks, network)

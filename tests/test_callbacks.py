@@ -120,6 +120,9 @@ def test_callbacks_may_be_told_of_several_epochs_at_once():
     for last in (3, 7, 9):
         np.testing.assert_array_equal(weights[last - last % 4], weights[last])
     assert not np.array_equal(weights[3], weights[4])
+    # Told of none is told of each.
+    patient.epochs_at_once = 0
+    assert train(net, 3, callbacks=patient) == train(expected, 3)
     # The least patient has its way.
     seen = []
     train(

@@ -637,6 +637,29 @@ def test_sparse_rows_in_parts(monkeypatch, settings, weighted):
     )
 
 
+def test_sparse_rows_in_parts_of_which_some_are_held_out(monkeypatch):
+    x = np.where(X3 > 2, X3, 0)
+    model = MLPClassifier((6,), random_state=0, max_iter=5, batch_size=16, early_stopping=True)
+    # As many as several parts.
+    model.set_params(validation_fraction=0.5).fit(x, Y3)
+    dense = parameters_of(model).copy()
+    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 20 * 4 * 8)
+    model.fit(scipy.sparse.csr_matrix(x), Y3)
+    np.testing.assert_allclose(parameters_of(model), dense, rtol=1e-7, atol=1e-9)
+
+
+def test_batches_of_sparse_rows_in_parts_are_counted_through(monkeypatch):
+    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 4 * 8)
+    begun, ended = [], []
+    callback = cnet.Callback()
+    callback.on_batch_begin = lambda network, batch: begun.append(batch)
+    callback.on_batch_end = lambda network, batch, logs: ended.append(batch)
+    MLPClassifier((6,), batch_size=16, max_iter=2, callbacks=callback).fit(
+        scipy.sparse.csr_matrix(X3), Y3
+    )
+    assert begun == ended == [*range(10), *range(10)]
+
+
 def test_an_interrupt_while_sparse_rows_are_made_dense(monkeypatch):
     x = scipy.sparse.csr_matrix(np.where(X3 > 2, X3, 0))
     monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 4 * 8)

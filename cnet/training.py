@@ -94,7 +94,8 @@ class Settings:
     schedule : Schedule, callable or None
         What becomes of the learning rate.
     divide_penalties : bool
-        Whether a batch's penalties are divided by what the sum over its rows is divided by.
+        Whether a batch's penalties are divided by what the sum over its rows is divided by, with a
+        function as loss by their number.
     recorded_scale : float
         What the rows' losses are multiplied by where they are recorded, unlike the penalties and the
         gradient; not those of a function.
@@ -345,7 +346,8 @@ class Run:
             key,
         )
         value, gradient = call_loss(loss, targets, outputs)
-        value += engine.penalty(program.rows, parameters)
+        penalty_scale = 1 / len(x) if self.settings.divide_penalties else 1.0
+        value += penalty_scale * engine.penalty(program.rows, parameters)
         if not math.isfinite(value):
             return value
         engine.backward(
@@ -353,6 +355,7 @@ class Run:
             parameters,
             x,
             gradient,
+            penalty_scale,
             self.workspace,
             self.capacity,
             self.block,

@@ -294,9 +294,6 @@ class BaseMLP(BaseEstimator, ABC):
         if parameters.early_stopping and parameters.optimizer is not None and validation is None:
             rows, validation = self._hold_out(parameters, y, data, coding, random_state)
         batch_size = self._as_batch_size(parameters, n if rows is None else len(rows))
-        if not isinstance(loss, Loss):
-            # A function's loss is its batch's mean already, and nothing divides the penalties.
-            plan = plan._replace(l1=plan.l1 / batch_size, l2=plan.l2 / batch_size)
         network = plan.build(data.x.dtype, drawn) if first else self._continued(plan, data.x.dtype)
         if any(plan.dropout) and network is not self.__dict__.get("network_"):
             # One that goes on must not drop what it dropped in the call before.

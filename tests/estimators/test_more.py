@@ -330,11 +330,19 @@ def half_squared_error(y_true, y_pred):
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_a_function_as_loss(solver):
-    settings = {"hidden_layer_sizes": (8,), "random_state": 0, "batch_size": 50, "solver": solver}
+    # A last batch that is smaller, whose penalty counts for more.
+    settings = {"hidden_layer_sizes": (8,), "random_state": 0, "batch_size": 40, "solver": solver}
+    settings["alpha"] = 1.0
     model = MLPRegressor(half_squared_error, max_iter=20, **settings).fit(XR, YR)
     same = MLPRegressor("squared_error", max_iter=20, **settings).fit(XR, YR)
     np.testing.assert_allclose(parameters_of(model), parameters_of(same), rtol=1e-6, atol=1e-8)
     assert model.loss_curve_ == pytest.approx(same.loss_curve_)
+
+
+def test_a_function_as_loss_by_parts_of_different_sizes():
+    model = MLPRegressor(half_squared_error, (8,), dropout=0.5, random_state=0)
+    network = model.partial_fit(XR, YR).network_
+    assert model.partial_fit(XR[:40], YR[:40]).network_ is network
 
 
 # Weights of classes

@@ -220,7 +220,12 @@ class Multilabel(Labels):
         dense: Any = y
         if issparse(dense):
             dense = dense.toarray()
-        return Targets(np.ascontiguousarray(dense != 0, dtype), NO_LABELS)
+        chosen = dense == 1
+        if not (chosen | (dense == 0)).all():
+            raise ValueError(
+                f"y must have only 0 and 1 in columns for each class, got {np.unique(dense)}"
+            )
+        return Targets(np.ascontiguousarray(chosen, dtype), NO_LABELS)
 
     def decode(self, outputs: NDArray[Any]) -> Any:
         chosen = (outputs > 0.5).astype(int)

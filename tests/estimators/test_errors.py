@@ -192,6 +192,11 @@ def test_columns_of_labels():
         model.fit(X, one_hot[:, :2])
     with pytest.raises(ValueError, match=r"3 columns of 0 and 1.* got shape \(150, 2\)"):
         model.partial_fit(X, one_hot[:, :2])
+    # scikit-learn takes all but 0 for 1.
+    with pytest.raises(ValueError, match=r"y must have only 0 and 1 .* got \[-1  1\]"):
+        MLPClassifier().fit(X, 2 * one_hot - 1)
+    with pytest.raises(ValueError, match=r"y must have only 0 and 1 .* got \[0 2\]"):
+        MLPClassifier().fit(X, one_hot, X_val=X, y_val=2 * one_hot)
     several = MLPClassifier((4,), max_iter=2).fit(X, np.column_stack([Y, Y]))
     with pytest.raises(ValueError, match=r"2 columns of labels, got shape \(150,\)"):
         several.partial_fit(X, Y)

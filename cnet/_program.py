@@ -225,6 +225,7 @@ class Program:
                 no_rows if outputs is None else outputs,
                 threads,
             )
+        penalty_scale = 1 / n if divide_penalties else 1.0
         workspace = self.workspace(n, threads)
         predicted = np.empty((n, self.n_outputs), self.dtype) if outputs is None else outputs
         block = self.block_rows(n)
@@ -235,6 +236,7 @@ class Program:
             self.parameters,
             data.x,
             output_gradient,
+            penalty_scale,
             workspace,
             n,
             block,
@@ -242,4 +244,4 @@ class Program:
             input_gradient,
             threads,
         )
-        return value + engine.penalty(self.rows, self.parameters)
+        return value + penalty_scale * engine.penalty(self.rows, self.parameters)

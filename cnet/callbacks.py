@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -107,6 +107,23 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
                 f"got {callback!r}{guess(callback)}"
             )
     return found
+
+
+def check_monitors(
+    watchers: Iterable[Any], names: Collection[str], wants: Mapping[str, str]
+) -> None:
+    """Refuse an object whose `monitor` names none of what is recorded.
+
+    `wants` says of some names what must be given for them to be recorded.
+    """
+    for watcher in watchers:
+        monitor = getattr(watcher, "monitor", None)
+        if isinstance(monitor, str) and monitor not in names:
+            missing = f"; {monitor} wants {wants[monitor]}" if monitor in wants else ""
+            raise ValueError(
+                f"monitor must be something that is recorded, {', '.join(names)}, "
+                f"got {monitor!r}{missing}"
+            )
 
 
 class Improvement:

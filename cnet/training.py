@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cnet._arrays import Data, aligned_empty
 from cnet._core import engine
 from cnet._program import NO_ROWS, Program
-from cnet.callbacks import Callback
+from cnet.callbacks import Callback, check_monitors
 from cnet.losses import CrossEntropy, Loss, LossFunction, SquaredError, call_loss
 from cnet.metrics import METRICS, Metric, Truth
 from cnet.optimizers import OptimizerState
@@ -26,6 +26,12 @@ from cnet.threads import get_num_threads
 _CALL_WORK = 3_000_000
 
 _NO_SEEDS = np.empty(0, np.uint64)
+
+# What has to be asked for to be recorded, and how.
+_WANTS = {
+    "val_loss": "validation_data or validation_split",
+    **{f"{prefix}{name}": f"metrics={name!r}" for name in METRICS for prefix in ("", "val_")},
+}
 
 # Rows that are brought together at a time to have metrics computed.
 _METRIC_ROWS = 8192
@@ -94,7 +100,8 @@ class Settings:
     schedule : Schedule, callable or None
         What becomes of the learning rate.
     divide_penalties : bool
-        Whether a batch's penalties are divided by what the sum over its rows is divided by.
+        Whether a batch's penalties are divided by what the sum over its rows is divided by, with a
+        function as loss by their number.
     recorded_scale : float
         What the rows' losses are multiplied by where they are recorded, unlike the penalties and the
         gradient; not those of a function.
@@ -150,6 +157,7 @@ class Run:
         self.n = n
         self.batch_size = min(settings.batch_size or n, n)
         self.n_steps = -(-n // self.batch_size)
+        self.first_batch = 0  # its number to callbacks
         n_parameters = len(program.parameters)
         self.block = program.block_rows(self.batch_size)
         # A function must see a batch as a whole, whose outputs then wait for their gradient.
@@ -292,11 +300,12 @@ class Run:
                 chosen = rows[start : start + self.batch_size]
                 rate = self.rates[batch : batch + 1] if len(self.rates) > 1 else self.rates
                 for callback in callbacks:
-                    callback.on_batch_begin(network, batch)
+                    callback.on_batch_begin(network, self.first_batch + batch)
                 if isinstance(loss, Loss):
                     one = np.full(1, np.nan)
-                    self._train(loss, chosen[np.newaxis], seeds, rate, one, before)
-                    value = float(one[0])
+                    made = self._train(loss, chosen[np.newaxis], seeds, rate, one, before)
+                    # A step that the engine has taken back, for weights that overflow.
+                    value = float(one[0]) if made else math.nan
                 else:
                     value = self._called_batch(loss, chosen, float(rate[0]), batch, seeds)
                 total += value
@@ -306,7 +315,9 @@ class Run:
                     size = len(chosen)
                     shown = value if self.settings.reduction == "sum" else value / size
                     for callback in callbacks:
-                        callback.on_batch_end(network, batch, {"loss": shown, "size": size})
+                        callback.on_batch_end(
+                            network, self.first_batch + batch, {"loss": shown, "size": size}
+                        )
             else:
                 complete = all(map(engine.all_finite, (parameters, *self.state.moments)))
         finally:
@@ -341,7 +352,8 @@ class Run:
             key,
         )
         value, gradient = call_loss(loss, targets, outputs)
-        value += engine.penalty(program.rows, parameters)
+        penalty_scale = 1 / len(x) if self.settings.divide_penalties else 1.0
+        value += penalty_scale * engine.penalty(program.rows, parameters)
         if not math.isfinite(value):
             return value
         engine.backward(
@@ -349,6 +361,7 @@ class Run:
             parameters,
             x,
             gradient,
+            penalty_scale,
             self.workspace,
             self.capacity,
             self.block,
@@ -480,6 +493,8 @@ class Training:
     callbacks : list of Callback
     assessment : Assessment
         What to compute after each epoch.
+    logged : iterable of str
+        What a callback adds to the logs, for those after it to monitor.
 
     Raises
     ------
@@ -491,7 +506,13 @@ class Training:
     """
 
     def __init__(
-        self, run: Run, *, verbose: bool | str, callbacks: list[Callback], assessment: Assessment
+        self,
+        run: Run,
+        *,
+        verbose: bool | str,
+        callbacks: list[Callback],
+        assessment: Assessment,
+        logged: Iterable[str] = (),
     ) -> None:
         settings = run.settings
         self.run = run
@@ -504,18 +525,7 @@ class Training:
             self.pace = Pace(
                 settings.schedule, settings.learning_rate, run.n_steps, settings.epochs, self.names
             )
-        for watcher in (self.pace, *callbacks):
-            monitor = getattr(watcher, "monitor", None)
-            if isinstance(monitor, str) and monitor not in self.names:
-                missing = ""
-                if monitor == "val_loss":
-                    missing = "; that wants validation_data or validation_split"
-                elif monitor.removeprefix("val_") in METRICS:
-                    missing = f"; that wants metrics='{monitor.removeprefix('val_')}'"
-                raise ValueError(
-                    f"monitor must be something that is recorded, {', '.join(self.names)}, "
-                    f"got {monitor!r}{missing}"
-                )
+        check_monitors((self.pace, *callbacks), [*self.names, *logged], _WANTS)
         # The tutorial's total error leaves out the half that makes the gradient neat.
         printed = 2.0 if isinstance(settings.loss, SquaredError) else 1.0
         self.progress = Progress(verbose, settings.epochs, run.n, printed)
@@ -551,7 +561,7 @@ class Training:
                 for callback in self.callbacks:
                     callback.on_epoch_begin(network, epoch)
                 patience = (callback.epochs_at_once for callback in self.callbacks)
-                count = min(most, settings.epochs - epoch, *patience)
+                count = max(1, min(most, settings.epochs - epoch, *patience))
                 if pace:
                     run.rates = pace.rates(epoch, count)
                 totals, error = run.epochs(count, batch_callbacks, network)

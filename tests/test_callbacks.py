@@ -120,6 +120,9 @@ def test_callbacks_may_be_told_of_several_epochs_at_once():
     for last in (3, 7, 9):
         np.testing.assert_array_equal(weights[last - last % 4], weights[last])
     assert not np.array_equal(weights[3], weights[4])
+    # Told of none is told of each.
+    patient.epochs_at_once = 0
+    assert train(net, 3, callbacks=patient) == train(expected, 3)
     # The least patient has its way.
     seen = []
     train(
@@ -466,6 +469,17 @@ def test_divergence_at_a_batch_is_told_of_no_further():
         train(net, batch_size=2, callbacks=Spoil())
     assert seen == ["begin 0", "end 0", "begin 1", "end 1", "begin 2"]
     np.testing.assert_array_equal(net.parameters, before)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_step_that_overflows_is_a_divergence_though_the_loss_is_finite(watched):
+    net = cnet.NeuralNetwork(cnet.Layer(1, 1, "linear", init="zeros"))
+    callback = cnet.Callback()
+    if watched:
+        callback.on_batch_end = lambda network, batch, logs: None
+    with pytest.raises(cnet.DivergenceError, match="in epoch 0"):
+        net.train([[1e18]] * 4, [1e18] * 4, 1e30, 2, verbose=False, callbacks=callback)
+    np.testing.assert_array_equal(net.parameters, 0)
 
 
 # While it trains

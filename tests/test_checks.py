@@ -349,7 +349,7 @@ def test_sample_weight_does_not_go_with_a_function(net):
         ("metrics", "AUC", ValueError, "; is 'auc' meant?"),
         ("schedule", cnet.Cosine, ValueError, "; is Cosine() meant?"),
         ("callbacks", cnet.EarlyStopping, TypeError, "; is EarlyStopping() meant?"),
-        ("callbacks", cnet.EarlyStopping("val_auc"), ValueError, "; that wants metrics='auc'"),
+        ("callbacks", cnet.EarlyStopping("val_auc"), ValueError, "; val_auc wants metrics='auc'"),
         ("callbacks", cnet.EarlyStopping(), ValueError, "validation_data or validation_split"),
     ],
 )

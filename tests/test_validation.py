@@ -405,7 +405,7 @@ def net():
         ({"y": LABELS, "class_weight": 3, "validation_split": 0.5}, ["class_weight"], ValueError),
         (
             {"callbacks": cnet.EarlyStopping()},
-            ["monitor must be", "loss", "got 'val_loss'; that wants validation_data"],
+            ["monitor must be", "loss", "got 'val_loss'; val_loss wants validation_data"],
             ValueError,
         ),
         (

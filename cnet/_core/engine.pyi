@@ -36,6 +36,7 @@ def backward(
     parameters: NDArray[Any],
     x: NDArray[Any],
     output_gradient: NDArray[Any],
+    penalty_scale: float,
     workspace: NDArray[Any],
     capacity: int,
     block: int,

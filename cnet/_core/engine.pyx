@@ -171,6 +171,7 @@ def backward(
     const real[::1] parameters,  # IN
     const real[:, ::1] x,  # IN
     const real[:, ::1] output_gradient,  # IN, dL/da of the last layer
+    double penalty_scale,
     real[::1] workspace,  # INOUT, as `forward` of the same x left it
     Py_ssize_t capacity,
     Py_ssize_t block,  # rows at a time
@@ -181,7 +182,7 @@ def backward(
 ):
     """Gradients of a loss that was computed outside, from its gradient by the outputs.
 
-    That by the parameters has the penalties' in it.
+    That by the parameters has the scaled penalties' in it.
     """
     cdef Network network = lay_out(program, capacity, threads, &parameters[0])
     cdef const Layer* last = &network.layers[network.n_layers - 1]
@@ -189,6 +190,7 @@ def backward(
     cdef Py_ssize_t first = 0, B, n = x.shape[0], O = last.n_neurons
     cdef real* delta = delta_of(&network, &workspace[0], False)
     network.dropout_key = dropout
+    network.penalty_scale = penalty_scale
     team_enter()
     try:
         with nogil:

@@ -17,6 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from cnet._arrays import Data
 from cnet._program import Program
+from cnet.callbacks import check_monitors
 from cnet.estimators import _lbfgs, _stochastic
 from cnet.estimators._coding import Binary, Coding, GroupedCrossEntropy
 from cnet.estimators._network import Plan, Views
@@ -131,7 +132,7 @@ class BaseMLP(BaseEstimator, ABC):
         """Return the score by which early stopping goes if no other is asked for."""
 
     def _with_class_weight(
-        self, y: Any, sample_weight: NDArray[Any] | None, *, incremental: bool
+        self, y: Any, coding: Coding, sample_weight: NDArray[Any] | None, *, incremental: bool
     ) -> NDArray[Any] | None:
         """Return the rows' weights with those of their classes."""
         return sample_weight
@@ -280,7 +281,7 @@ class BaseMLP(BaseEstimator, ABC):
             X = X.astype(np.float64, copy=False)  # noqa: N806
         coding = self._as_coding(y, classes, first=first, incremental=incremental)
         loss = self._as_loss(coding)
-        weights = self._as_weights(X, y, sample_weight, loss, incremental=incremental)
+        weights = self._as_weights(X, y, coding, sample_weight, loss, incremental=incremental)
         data = _as_data(as_rows(X), y, weights, coding, loss)
         n, n_inputs = data.x.shape
         validation = self._as_validation(held_out, coding, loss, data.x.dtype)
@@ -293,14 +294,16 @@ class BaseMLP(BaseEstimator, ABC):
         if parameters.early_stopping and parameters.optimizer is not None and validation is None:
             rows, validation = self._hold_out(parameters, y, data, coding, random_state)
         batch_size = self._as_batch_size(parameters, n if rows is None else len(rows))
-        if not isinstance(loss, Loss):
-            # A function's loss is its batch's mean already, and nothing divides the penalties.
-            plan = plan._replace(l1=plan.l1 / batch_size, l2=plan.l2 / batch_size)
         network = plan.build(data.x.dtype, drawn) if first else self._continued(plan, data.x.dtype)
         if any(plan.dropout) and network is not self.__dict__.get("network_"):
             # One that goes on must not drop what it dropped in the call before.
             network._rng = np.random.default_rng(random_state.randint(2**31 - 1))
         scorer = None if validation is None else validation.scorer(self)
+        check_monitors(
+            parameters.callbacks,
+            ["loss"] if scorer is None else ["loss", "validation_score"],
+            {"validation_score": "X_val and y_val, or early_stopping"},
+        )
         return Task(
             first, coding, loss, plan, network, data, rows, batch_size, scorer, random_state
         )
@@ -327,8 +330,10 @@ class BaseMLP(BaseEstimator, ABC):
             order="C",
             reset=reset,
         )
+        if issparse(y) and (self._y_is_numeric or y.shape[1] == 1):
+            y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y.toarray() if issparse(y) else y, warn=True)
+            y = column_or_1d(y, warn=True)
         return X, y
 
     def _dtype(self) -> np.dtype[Any]:
@@ -339,6 +344,7 @@ class BaseMLP(BaseEstimator, ABC):
         self,
         X: Any,  # noqa: N803
         y: Any,
+        coding: Coding,
         sample_weight: Any,
         loss: Loss | LossFunction,
         *,
@@ -348,7 +354,7 @@ class BaseMLP(BaseEstimator, ABC):
         weights = None
         if sample_weight is not None:
             weights = _checked_weights("sample_weight", sample_weight, X)
-        weights = self._with_class_weight(y, weights, incremental=incremental)
+        weights = self._with_class_weight(y, coding, weights, incremental=incremental)
         if weights is None:
             return np.empty(0, X.dtype)
         if not isinstance(loss, Loss) and loss is self.loss:
@@ -494,6 +500,7 @@ class BaseMLP(BaseEstimator, ABC):
             callback.on_train_begin(network)
 
         def observe(iteration: int, value: float) -> bool:
+            self.n_iter_ = iteration + 1
             self.loss_ = recorded(value) if recorded else value
             self.loss_curve_.append(self.loss_)
             history["loss"].append(self.loss_)

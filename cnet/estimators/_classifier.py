@@ -8,19 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import ClassifierMixin
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import unique_labels
 
 from cnet.estimators._base import BaseMLP
 from cnet.estimators._coding import (
+    Binary,
     Coding,
     GroupedCrossEntropy,
     Labels,
+    Multiclass,
     Multilabel,
     Multioutput,
     labels_from,
     labels_of,
+    places_of,
 )
 from cnet.estimators._parameters import classification_loss
 from cnet.estimators._rows import forward
@@ -331,10 +334,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             if not known:
                 raise ValueError("classes must be given in the first call of partial_fit")
             return self._given_coding()
-        columns = isinstance(classes, (list, tuple)) and np.ndim(classes[0]) == 1
+        columns = isinstance(classes, (list, tuple)) and classes and np.ndim(classes[0]) == 1
         wanted: Any = (
             [np.unique(column) for column in classes] if columns else unique_labels(classes)
         )
+        if not len(wanted):
+            raise ValueError("classes must have at least one class, got none")
         if known:
             if not _equal(wanted, self.classes_):
                 raise ValueError(
@@ -366,7 +371,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return classification_loss(self.loss, coding.activation)
 
     def _with_class_weight(
-        self, y: Any, sample_weight: NDArray[Any] | None, *, incremental: bool
+        self, y: Any, coding: Coding, sample_weight: NDArray[Any] | None, *, incremental: bool
     ) -> NDArray[Any] | None:
         if self.class_weight is None:
             return sample_weight
@@ -375,8 +380,26 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "class_weight must be a dict for partial_fit, which does not see all rows, "
                 f"got {self.class_weight!r}"
             )
-        weights: NDArray[Any] = compute_sample_weight(self.class_weight, y)
-        return weights if sample_weight is None else weights * sample_weight
+        weights: NDArray[Any]
+        if isinstance(self.class_weight, dict) and isinstance(coding, (Binary, Multiclass)):
+            # Of all classes, for the rows of `partial_fit` need not have every one.
+            of_classes = compute_class_weight(
+                self.class_weight, classes=coding.classes, y=coding.classes
+            )
+            weights = of_classes[places_of(y, coding.classes)]
+        else:
+            weights = compute_sample_weight(self.class_weight, y)
+        if not (np.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError(
+                f"class_weight must have finite weights of at least 0, got {self.class_weight!r}"
+            )
+        if sample_weight is not None:
+            weights = weights * sample_weight
+        if not incremental and not weights.any():
+            raise ValueError(
+                f"class_weight must leave some row a weight above zero, got {self.class_weight!r}"
+            )
+        return weights
 
     def _default_score(
         self, outputs: NDArray[Any], y: Any, sample_weight: NDArray[Any] | None

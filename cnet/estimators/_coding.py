@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, issparse
 from scipy.special import log_expit, log_softmax, softmax
-from sklearn.utils.multiclass import type_of_target, unique_labels
+from sklearn.utils.multiclass import is_multilabel, type_of_target, unique_labels
 
 from cnet._arrays import _as_targets as as_targets
 from cnet.losses import CrossEntropy, Loss, LossFunction
@@ -146,7 +146,7 @@ class Binary(Labels):
     def encode(
         self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss | LossFunction | None
     ) -> Targets:
-        places = _places(y, self.classes)
+        places = places_of(y, self.classes)
         return Targets(places.astype(dtype).reshape(-1, 1), NO_LABELS)
 
     def decode(self, outputs: NDArray[Any]) -> Any:
@@ -177,7 +177,7 @@ class Multiclass(Labels):
     def encode(
         self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss | LossFunction | None
     ) -> Targets:
-        places = _places(y, self.classes)
+        places = places_of(y, self.classes)
         if isinstance(loss, CrossEntropy):
             return Targets(np.empty((0, 0), dtype), places)
         return Targets(_one_hot(places, self.n_outputs, dtype), NO_LABELS)
@@ -220,7 +220,12 @@ class Multilabel(Labels):
         dense: Any = y
         if issparse(dense):
             dense = dense.toarray()
-        return Targets(np.ascontiguousarray(dense != 0, dtype), NO_LABELS)
+        chosen = dense == 1
+        if not (chosen | (dense == 0)).all():
+            raise ValueError(
+                f"y must have only 0 and 1 in columns for each class, got {np.unique(dense)}"
+            )
+        return Targets(np.ascontiguousarray(chosen, dtype), NO_LABELS)
 
     def decode(self, outputs: NDArray[Any]) -> Any:
         chosen = (outputs > 0.5).astype(int)
@@ -252,7 +257,7 @@ class Multioutput(Labels):
                 f"y must have {len(self.classes)} columns of labels, got shape {y.shape}"
             )
         columns = [
-            _one_hot(_places(y[:, k], classes), len(classes), dtype)
+            _one_hot(places_of(y[:, k], classes), len(classes), dtype)
             for k, classes in enumerate(self.classes)
         ]
         return Targets(np.hstack(columns), NO_LABELS)
@@ -280,6 +285,10 @@ def labels_of(y: NDArray[Any]) -> Labels:
     ValueError
         Where y has no labels, but continuous numbers for instance.
     """
+    if issparse(y) and not is_multilabel(y):
+        raise ValueError(
+            "y must be an array where it has several columns of classes, got a sparse matrix"
+        )
     kind = type_of_target(y, input_name="y")
     if kind == "multilabel-indicator":
         return Multilabel(np.arange(y.shape[1]), bool(issparse(y)))
@@ -298,7 +307,7 @@ def labels_from(classes: NDArray[Any]) -> Labels:
     return Binary(classes) if len(classes) < 3 else Multiclass(classes)
 
 
-def _places(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.intp]:
+def places_of(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.intp]:
     """Return where in `classes`, which is sorted, each label is."""
     if classes.dtype.kind == "U" and y.dtype.kind == "O":
         y = y.astype(str)

@@ -94,6 +94,8 @@ def fit(
 ) -> tuple[float, int]:
     """Minimise a function of a network's parameters, and leave them at the best found.
 
+    Whatever ends it early, they are those of the last finished iteration.
+
     Parameters
     ----------
     parameters : Parameters
@@ -115,28 +117,34 @@ def fit(
         Where the loss is not finite.
     """
     iterations = 0
+    reached = weights.copy()
 
     def after(intermediate_result: Any) -> None:
         nonlocal iterations
-        weights[...] = intermediate_result.x
+        weights[...] = reached[...] = intermediate_result.x
         iterations += 1
         if observe(iterations - 1, float(intermediate_result.fun)):
             raise StopIteration
 
-    with _one_blas_thread:
-        result = minimize(
-            function,
-            weights.copy(),
-            method="L-BFGS-B",
-            jac=True,
-            callback=after,
-            options={
-                "maxfun": parameters.max_fun,
-                "maxiter": parameters.max_iter,
-                "gtol": parameters.tol,
-            },
-        )
-    weights[...] = result.x
+    try:
+        with _one_blas_thread:
+            result = minimize(
+                function,
+                weights.copy(),
+                method="L-BFGS-B",
+                jac=True,
+                callback=after,
+                options={
+                    "maxfun": parameters.max_fun,
+                    "maxiter": parameters.max_iter,
+                    "gtol": parameters.tol,
+                },
+            )
+        if np.isfinite(result.fun):
+            reached[...] = result.x
+    finally:
+        # The line search has tried others.
+        weights[...] = reached
     iterations = min(int(result.nit), parameters.max_iter)
     if not np.isfinite(result.fun):
         raise ValueError(

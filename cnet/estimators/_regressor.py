@@ -99,7 +99,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n, n_features)
-        y : array-like of shape (n,) or (n, n_outputs)
+        y : array-like or sparse matrix of shape (n,) or (n, n_outputs)
         sample_weight, X_val, y_val, sample_weight_val
             As in `MLPClassifier.fit`.
 

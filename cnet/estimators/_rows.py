@@ -31,12 +31,13 @@ def as_rows(X: Any) -> Any:  # noqa: N803
     return X.tocsr()
 
 
-def parts(x: Any, batch_size: int = 1) -> list[slice]:
-    """Return slices of x that are small enough to be made dense; dense rows are one part.
+def parts(x: Any, n: int | None = None, batch_size: int = 1) -> list[slice]:
+    """Return slices of `n` rows of x that are small enough to be made dense; dense rows are one part.
 
-    All parts but the last have a multiple of `batch_size` rows.
+    By default all rows. All parts but the last have a multiple of `batch_size` rows.
     """
-    n, n_inputs = x.shape
+    n_inputs = x.shape[1]
+    n = x.shape[0] if n is None else n
     if not issparse(x):
         return [slice(0, n)]
     n_batches = max(1, _DENSE_BYTES // (n_inputs * x.dtype.itemsize * batch_size))
@@ -144,13 +145,20 @@ class SparseRun(Run):
         parameters = self.program.parameters
         np.copyto(self._before, parameters)
         total = 0.0
-        for run in self._runs():
-            values, error = run.epochs(1, callbacks, network)
-            if not len(values):
-                np.copyto(parameters, self._before)
-                return None, error
-            total += float(values[0])
-        return total, None
+        error: BaseException | None = None
+        try:
+            for run in self._runs():
+                values, error = run.epochs(1, callbacks, network)
+                if not len(values):
+                    break
+                total += float(values[0])
+            else:
+                return total, None
+        except BaseException as raised:  # Ctrl-C or no memory, while rows are made dense
+            error = raised
+        np.copyto(parameters, self._before)
+        self.state.restart(self.settings.learning_rate)
+        return None, error
 
     def _runs(self) -> Iterator[Run]:
         """Yield the epoch's parts, each as a run of its own over rows that are in order."""
@@ -160,12 +168,14 @@ class SparseRun(Run):
             self.settings, shuffle=False, order=None, learning_rate=float(self.rates[0])
         )
         x: Any = self.data.x
-        for part in parts(x, self.batch_size):
+        for part in parts(x, self.n, self.batch_size):
             chosen = self.data.of_rows(rows[part])
-            yield Run(
+            run = Run(
                 self.program,
                 chosen._replace(x=dense(chosen.x)),
                 self.state,
                 settings,
                 self.rng,
             )
+            run.first_batch = part.start // self.batch_size
+            yield run

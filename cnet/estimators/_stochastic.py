@@ -205,6 +205,7 @@ def fit(network: Any, course: Course, *, warn: bool) -> None:
         verbose=False,
         callbacks=[course, *parameters.callbacks],
         assessment=Assessment([], None),
+        logged=["validation_score"] if course.score else [],
     )
     network.history = History(loss=[])
     try:

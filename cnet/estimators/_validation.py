@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,10 @@ class Validation:
         if not isinstance(scoring, str) and not callable(scoring):
             raise _unknown(scoring)
         score = get_scorer(scoring)
-        arguments = {} if weights is None else {"sample_weight": weights}
+        arguments = {}
+        # scikit-learn's scorers take weights, and a function where it says so.
+        if weights is not None and "sample_weight" in signature(score).parameters:
+            arguments["sample_weight"] = weights
 
         def value() -> float:
             # Rows are an array by now; the estimator must not miss their names.

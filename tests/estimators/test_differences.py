@@ -74,6 +74,28 @@ def test_an_interrupt_leaves_the_weights_of_the_last_epoch():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_an_interrupt_of_lbfgs_leaves_the_weights_of_the_last_iteration():
+    evaluations, reached = [], []
+
+    def loss(y_true, y_pred):
+        evaluations.append(1)
+        # At weights that a line search tries.
+        if len(evaluations) == 9:
+            raise KeyboardInterrupt
+        difference = y_pred - y_true
+        return (difference**2).mean(), 2 * difference / difference.size
+
+    def note(network, epoch, logs):
+        reached.append(network.parameters.copy())
+
+    model = MLPRegressor(loss, (5,), solver="lbfgs", random_state=0, callbacks=note)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y**3)
+    assert 0 < model.n_iter_ == len(model.loss_curve_) == len(reached)
+    np.testing.assert_array_equal(model.network_.parameters, reached[-1])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     "y", [Y, Y == 1, np.eye(3, dtype=int)[Y]], ids=["several", "two", "labels"]
 )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn.datasets import load_iris
 
 import cnet
@@ -114,6 +115,17 @@ def test_sample_weight():
         MLPRegressor(loss).fit(X, Y, np.ones(150))
 
 
+def test_class_weight():
+    for weights in ({0: -1.0}, {0: np.nan}, {0: np.inf}):
+        with pytest.raises(ValueError, match="class_weight must have finite weights of at least 0"):
+            MLPClassifier(class_weight=weights).fit(X, Y)
+    with pytest.raises(ValueError, match="class_weight must leave some row a weight above zero"):
+        MLPClassifier(class_weight={0: 0.0}).fit(X, Y, Y == 0)
+    for weights in ({3: 1.0}, {0: 1.0, "1": 2.0}):
+        with pytest.raises(ValueError, match="not in class_weight"):
+            MLPClassifier(class_weight=weights).partial_fit(X, Y, classes=[0, 1, 2])
+
+
 def test_validation_data():
     with pytest.raises(ValueError, match="X_val and y_val must be given together"):
         MLPClassifier().fit(X, Y, X_val=X)
@@ -150,6 +162,9 @@ def test_partial_fit_and_classes():
     model = MLPClassifier((4,))
     with pytest.raises(ValueError, match="classes must be given in the first call"):
         model.partial_fit(X, Y)
+    for classes in ([], np.array([])):
+        with pytest.raises(ValueError, match="classes must have at least one class"):
+            model.partial_fit(X, Y, classes=classes)
     model.partial_fit(X, Y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match="classes must be those of the first call"):
         model.partial_fit(X, Y, classes=[0, 1])
@@ -177,9 +192,16 @@ def test_columns_of_labels():
         model.fit(X, one_hot[:, :2])
     with pytest.raises(ValueError, match=r"3 columns of 0 and 1.* got shape \(150, 2\)"):
         model.partial_fit(X, one_hot[:, :2])
+    # scikit-learn takes all but 0 for 1.
+    with pytest.raises(ValueError, match=r"y must have only 0 and 1 .* got \[-1  1\]"):
+        MLPClassifier().fit(X, 2 * one_hot - 1)
+    with pytest.raises(ValueError, match=r"y must have only 0 and 1 .* got \[0 2\]"):
+        MLPClassifier().fit(X, one_hot, X_val=X, y_val=2 * one_hot)
     several = MLPClassifier((4,), max_iter=2).fit(X, np.column_stack([Y, Y]))
     with pytest.raises(ValueError, match=r"2 columns of labels, got shape \(150,\)"):
         several.partial_fit(X, Y)
+    with pytest.raises(ValueError, match=r"y must be an array where .* got a sparse matrix"):
+        several.fit(X, scipy.sparse.csr_matrix(np.column_stack([Y, Y])))
 
 
 def test_lbfgs_beyond_all_numbers():

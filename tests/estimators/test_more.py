@@ -330,11 +330,19 @@ def half_squared_error(y_true, y_pred):
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_a_function_as_loss(solver):
-    settings = {"hidden_layer_sizes": (8,), "random_state": 0, "batch_size": 50, "solver": solver}
+    # A last batch that is smaller, whose penalty counts for more.
+    settings = {"hidden_layer_sizes": (8,), "random_state": 0, "batch_size": 40, "solver": solver}
+    settings["alpha"] = 1.0
     model = MLPRegressor(half_squared_error, max_iter=20, **settings).fit(XR, YR)
     same = MLPRegressor("squared_error", max_iter=20, **settings).fit(XR, YR)
     np.testing.assert_allclose(parameters_of(model), parameters_of(same), rtol=1e-6, atol=1e-8)
     assert model.loss_curve_ == pytest.approx(same.loss_curve_)
+
+
+def test_a_function_as_loss_by_parts_of_different_sizes():
+    model = MLPRegressor(half_squared_error, (8,), dropout=0.5, random_state=0)
+    network = model.partial_fit(XR, YR).network_
+    assert model.partial_fit(XR[:40], YR[:40]).network_ is network
 
 
 # Weights of classes
@@ -351,6 +359,16 @@ def test_class_weight():
     part = MLPClassifier(class_weight=weights, **settings).partial_fit(X, Y, classes=[0, 1])
     other = MLPClassifier(**settings).partial_fit(X, Y, 1.0 + 4 * Y, classes=[0, 1])
     assert_equal_fits(part, other)
+
+
+def test_class_weight_where_rows_of_a_class_are_missing():
+    model, other = (
+        MLPClassifier((5,), random_state=0, class_weight=w) for w in ({2: 5.0}, {0: 1, 1: 1, 2: 5})
+    )
+    for rows in (Y3 == 0, Y3 == 2):
+        for one in (model, other):
+            one.partial_fit(X3[rows], Y3[rows], classes=[0, 1, 2])
+    assert_equal_fits(model, other)
 
 
 def test_balanced_class_weight():
@@ -422,6 +440,21 @@ def test_scoring(scoring, expected, solver):
     assert model.validation_scores_[-1] == pytest.approx(expected(model, X[100:], Y[100:]))
 
 
+def test_a_function_as_scoring_need_not_take_weights():
+    weights = np.linspace(0, 1, 150)
+    seen = []
+
+    def score(estimator, x, y, sample_weight=None):
+        seen.append(sample_weight)
+        return 1.0
+
+    for scoring in (lambda estimator, x, y: score(estimator, x, y), score):
+        model = MLPClassifier((4,), scoring=scoring, max_iter=1)
+        model.fit(X, Y, X_val=X, y_val=Y, sample_weight_val=weights)
+    assert seen[0] is None
+    np.testing.assert_array_equal(seen[1], weights)
+
+
 def test_a_scorer_is_not_warned_of_missing_feature_names():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(X, columns=list("abcde"))
@@ -472,6 +505,20 @@ def test_callbacks(solver):
     assert history is model.network_.history
     assert history["loss"] == pytest.approx(model.loss_curve_)
     assert [logs["validation_score"] for _, _, logs in epochs] == model.validation_scores_
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_what_callbacks_monitor(solver):
+    model = MLPClassifier((4,), solver=solver, max_iter=30, random_state=0)
+    for monitor in ("validation_score", "val_loss"):
+        model.set_params(callbacks=cnet.EarlyStopping(monitor))
+        with pytest.raises(ValueError, match=f"that is recorded, loss, got '{monitor}'"):
+            model.fit(X, Y)
+        assert not hasattr(model, "coefs_")
+    stopping = cnet.EarlyStopping("validation_score", patience=0, mode="max")
+    model.set_params(callbacks=stopping, tol=0.0, scoring=lambda *_: 1.0)
+    assert model.fit(X, Y, X_val=X, y_val=Y).n_iter_ == 2
+    assert (stopping.best, stopping.best_epoch) == (1.0, 0)
 
 
 def test_a_function_as_callback():
@@ -561,6 +608,12 @@ def test_several_columns_of_text_in_parts():
         model.partial_fit(x[:1], [["one", "three"]])
 
 
+def test_sparse_targets_of_a_regression():
+    targets = np.column_stack([YR > 0, YR])
+    model, other = (MLPRegressor(hidden_layer_sizes=(5,), random_state=0) for _ in range(2))
+    assert_equal_fits(model.fit(XR, targets), other.fit(XR, scipy.sparse.csr_matrix(targets)))
+
+
 # Sparse inputs that are too large to be dense
 
 
@@ -590,6 +643,52 @@ def test_sparse_rows_in_parts(monkeypatch, settings, weighted):
     np.testing.assert_allclose(
         part.predict_proba(scipy.sparse.csr_matrix(x)), model.predict_proba(x), rtol=1e-6, atol=1e-9
     )
+
+
+def test_sparse_rows_in_parts_of_which_some_are_held_out(monkeypatch):
+    x = np.where(X3 > 2, X3, 0)
+    model = MLPClassifier((6,), random_state=0, max_iter=5, batch_size=16, early_stopping=True)
+    # As many as several parts.
+    model.set_params(validation_fraction=0.5).fit(x, Y3)
+    dense = parameters_of(model).copy()
+    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 20 * 4 * 8)
+    model.fit(scipy.sparse.csr_matrix(x), Y3)
+    np.testing.assert_allclose(parameters_of(model), dense, rtol=1e-7, atol=1e-9)
+
+
+def test_batches_of_sparse_rows_in_parts_are_counted_through(monkeypatch):
+    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 4 * 8)
+    begun, ended = [], []
+    callback = cnet.Callback()
+    callback.on_batch_begin = lambda network, batch: begun.append(batch)
+    callback.on_batch_end = lambda network, batch, logs: ended.append(batch)
+    MLPClassifier((6,), batch_size=16, max_iter=2, callbacks=callback).fit(
+        scipy.sparse.csr_matrix(X3), Y3
+    )
+    assert begun == ended == [*range(10), *range(10)]
+
+
+def test_an_interrupt_while_sparse_rows_are_made_dense(monkeypatch):
+    x = scipy.sparse.csr_matrix(np.where(X3 > 2, X3, 0))
+    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 4 * 8)
+    model, expected = (
+        MLPClassifier((6,), random_state=0, max_iter=n, batch_size=16).set_params(tol=0.0)
+        for n in (5, 1)
+    )
+    expected.fit(x, Y3)
+    calls = []
+
+    def interrupted(rows):
+        calls.append(1)
+        if len(calls) == 8:  # of five parts each epoch
+            raise KeyboardInterrupt
+        return rows.toarray()
+
+    monkeypatch.setattr("cnet.estimators._rows.dense", interrupted)
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model.fit(x, Y3)
+    assert_equal_fits(model, expected)
+    assert model.n_iter_ == 1
 
 
 def test_sparse_rows_in_parts_that_diverge(monkeypatch):

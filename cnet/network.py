@@ -507,8 +507,8 @@ class NeuralNetwork:
 
         The step is the one that ``train([x], [y], epochs=1)`` makes, at a cost of about a microsecond
         for a small network. That is where `x` and `y` are NumPy arrays of floats (or `y` is a label or
-        a number) and the settings are the objects of the last call; other sequences, and a call with
-        other settings, take some 40 microseconds for the checks.
+        a number) and optimizer and loss are the objects of the last call; other sequences, and a call
+        with others, take some 40 microseconds for the checks.
 
         Parameters
         ----------
@@ -541,13 +541,15 @@ class NeuralNetwork:
             last is not None
             and (optimizer is None or optimizer is last.optimizer)
             and (loss is None or loss is last.loss)
-            and type(learning_rate) is type(last.learning_rate)
-            and learning_rate == last.learning_rate
+            and (learning_rate is None) == (last.learning_rate is None)
             and self._lock.acquire(blocking=False)
         ):
             try:
                 # Another thread may have trained, or added a layer, before the lock was ours.
                 if last is self._row_step:
+                    # True is 1 to ==, and no rate.
+                    if learning_rate != last.learning_rate or type(learning_rate) is bool:
+                        last = self._at_rate(last, as_number("learning_rate", learning_rate, 0))
                     value = last.learner(x, y)
                     if value is not None:
                         return self._learnt(value, last.rate)
@@ -604,6 +606,12 @@ class NeuralNetwork:
             return self._learnt(value, rate)
         finally:
             self._lock.release()
+
+    def _at_rate(self, step: _RowStep, rate: float) -> _RowStep:
+        """Return the step with another learning rate, for the calls to come."""
+        step.learner.rate = rate
+        self._row_step = step._replace(learning_rate=rate, rate=rate)
+        return self._row_step
 
     def _learnt(self, loss: float, rate: float) -> float:
         """Return the loss of a step, or raise where it was not made."""

@@ -1020,3 +1020,17 @@ def test_numbers_of_any_type_take_the_short_way(kind):
 def test_a_predictor_is_not_pickled():
     with refused("pickle the network", error=TypeError):
         pickle.dumps(network(3, 2).predictor())
+
+
+def test_a_learning_rate_that_changes_from_row_to_row():
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    quick, slow = (network(3, 4, 2, seed=1) for _ in range(2))
+    for i, row in enumerate(rows):
+        rate = 0.5 / (1 + i)
+        # Lists take the long way, which makes everything anew.
+        assert quick.train_one(row, row[:2], rate, optimizer="adam") == slow.train_one(
+            row.tolist(), row[:2].tolist(), rate, optimizer="adam"
+        )
+    np.testing.assert_array_equal(quick.parameters, slow.parameters)
+    with refused("learning_rate", "True", error=TypeError, of=[quick]):
+        quick.train_one(rows[0], rows[0, :2], True, optimizer="adam")

@@ -121,6 +121,7 @@ class Predictor:
 
 @final
 class Learner:
+    rate: float
     def __init__(
         self,
         program: NDArray[np.intp],

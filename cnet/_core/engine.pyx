@@ -733,7 +733,7 @@ cdef class Learner:
     cdef Network network
     cdef Objective objective
     cdef Course course
-    cdef double rate
+    cdef public double rate
     cdef const double[::1] settings
     cdef intp_t[::1] steps
     cdef Py_ssize_t n_parameters

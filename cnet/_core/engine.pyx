@@ -71,6 +71,7 @@ def row_room(Py_ssize_t n):
 
 def workspace_size(const intp_t[:, ::1] program, Py_ssize_t capacity, int threads):
     """Elements of workspace for blocks of up to `capacity` rows and so many threads."""
+    # For either dtype: of floats, whose vectors have more lanes, blocks and panels are no smaller.
     cdef float* start = NULL
     cdef Network network = lay_out(program, capacity, threads, start)
     return (scratch_of(&network, start) - start) + threads * network.scratch

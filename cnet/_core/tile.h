@@ -4,10 +4,10 @@
  *
  *     C[i, j] = S[i, j] + sum over p of A[i, p] * B[p, j]
  *
- * S may be C itself, to add to it, or one row of biases, with a stride of 0, or a row of zeros. A is read through two strides, so A and its transpose cost the same. B is read in rows of whole
- * vectors, which must be contiguous: the panels of gemm.pxd see to that. The widest tile, two full
- * vectors, does most of the work; where fewer columns are left, one vector of full, half or quarter
- * width wastes less. GCC and Clang vector types let the compiler pick the instructions of its target.
+ * S may be C itself, to add to it, or one row of biases, with a stride of 0, or a row of zeros. A is read
+ * through two strides, so A and its transpose cost the same. B is read in rows of whole vectors, which must
+ * be contiguous: the panels of gemm.pxd see to that. The widest tile, two full vectors, does most of the
+ * work; where fewer columns are left, one vector of full, half or quarter width wastes less. GCC and Clang vector types let the compiler pick the instructions of its target.
  */
 #ifndef CNET_TILE_H
 #define CNET_TILE_H

@@ -1,11 +1,15 @@
 """What the test modules share."""
 
+import signal
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 import cnet
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which some of them press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from cnet._core.engine import all_finite
 from cnet.losses import Loss
 
 _ALIGNMENT = 64  # bytes, a cache line and the widest vector
-_NO_LABELS = np.empty(0, np.intp)
+NO_LABELS = np.empty(0, np.intp)
 
 
 class Data(NamedTuple):
@@ -101,7 +101,7 @@ def as_data(
     """
     inputs, is_row = as_inputs(x, n_inputs, dtype, names[0])
     n = len(inputs)
-    targets, labels = _as_targets(y, n, n_outputs, dtype, loss, is_row, names[:2])
+    targets, labels = as_targets(y, n, n_outputs, dtype, loss, is_row, names[:2])
     weights = np.empty(0, dtype)
     if sample_weight is not None:
         name = names[2]
@@ -200,7 +200,7 @@ def as_weights(
     return _as_real(name, array, dtype)
 
 
-def _as_targets(
+def as_targets(
     y: Any,
     n: int,
     n_outputs: int,
@@ -209,6 +209,7 @@ def _as_targets(
     is_row: bool,
     names: tuple[str, str],
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return targets and labels as `Data` has them; `is_row` and the others as in `as_data`."""
     x_name, name = names
     given = _as_numbers(name, y)
     if given.size == 0:
@@ -235,7 +236,7 @@ def _as_targets(
             return np.empty((0, 0), dtype), labels
         one_hot = np.zeros((n, n_outputs), dtype)
         one_hot[np.arange(n), labels] = 1
-        return one_hot, _NO_LABELS
+        return one_hot, NO_LABELS
     targets = _as_real(name, given.reshape(n, n_outputs), dtype)
     if loss is not None:
         low, high = targets.min(), targets.max()
@@ -256,7 +257,7 @@ def _as_targets(
                 f"{name} must be integer labels, or rows that sum to 1, for loss 'cross_entropy', "
                 f"got row {worst} with sum {sums[worst]:g}"
             )
-    return targets, _NO_LABELS
+    return targets, NO_LABELS
 
 
 def _as_labels(name: str, y: NDArray[Any], n_classes: int) -> NDArray[np.intp]:

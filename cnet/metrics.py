@@ -197,6 +197,12 @@ METRICS = {
     )
 }
 
+
+def values_of(metrics: Iterable[Metric], truth: Truth, outputs: NDArray[Any]) -> dict[str, float]:
+    """Return the metrics by their names."""
+    return {metric.name: metric.function(truth, outputs) for metric in metrics}
+
+
 MetricFunction: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], float]
 
 

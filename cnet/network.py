@@ -770,7 +770,7 @@ class NeuralNetwork:
         truth = metric_functions.Truth(data.targets, data.labels)
         if self._layers[-1].activation in ("sigmoid", "softmax"):
             result["accuracy"] = metric_functions.accuracy(truth, outputs)
-        result.update({metric.name: metric.function(truth, outputs) for metric in found_metrics})
+        result.update(metric_functions.values_of(found_metrics, truth, outputs))
         return result
 
     def loss_and_gradient(

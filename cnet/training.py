@@ -15,7 +15,7 @@ from cnet._core import engine
 from cnet._program import NO_ROWS, Program
 from cnet.callbacks import Callback, check_monitors
 from cnet.losses import CrossEntropy, Loss, LossFunction, SquaredError, call_loss
-from cnet.metrics import METRICS, Metric, Truth
+from cnet.metrics import METRICS, Metric, Truth, values_of
 from cnet.optimizers import OptimizerState
 from cnet.progress import Progress
 from cnet.schedules import Pace, RateFunction, Schedule
@@ -461,7 +461,7 @@ class Assessment:
                 run.data.targets if labels.size else run.data.targets[rows],
                 labels[rows] if labels.size else labels,
             )
-        return {metric.name: metric.function(truth, outputs) for metric in self.metrics}
+        return values_of(self.metrics, truth, outputs)
 
     def of_validation(self, run: Run) -> dict[str, float]:
         """Return the loss and the metrics on the validation data."""
@@ -477,9 +477,8 @@ class Assessment:
             divide_penalties=settings.divide_penalties,
             outputs=outputs,
         )
-        truth = Truth(data.targets, data.labels)
-        values = {f"val_{metric.name}": metric.function(truth, outputs) for metric in self.metrics}
-        return {"val_loss": loss, **values}
+        values = values_of(self.metrics, Truth(data.targets, data.labels), outputs)
+        return {"val_loss": loss, **{f"val_{name}": value for name, value in values.items()}}
 
 
 class Training:

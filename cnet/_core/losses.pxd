@@ -289,15 +289,17 @@ cdef inline double loss_and_delta(
         else:
             total = cross_entropy(
                 B, O, O, 1, z_BO, a_BO, targets_BO, labels, rows, sample_weight, scale, delta_BO)
-    if loss != CROSS_ENTROPY and sample_weight != NULL:
-        weigh(B, O, column, rows, sample_weight, values_BO)
-        weigh(B, O, column, rows, sample_weight, delta_BO)
-    if loss != CROSS_ENTROPY and column == 1:
-        total = total_of(n, values_BO)
+    if loss != CROSS_ENTROPY:
+        if sample_weight != NULL:
+            weigh(B, O, column, rows, sample_weight, values_BO)
+            weigh(B, O, column, rows, sample_weight, delta_BO)
+        if column == 1:
+            total = total_of(n, values_BO)
+        else:
+            for j in range(O):
+                total += total_of(B, values_BO + j * column)
     if column > 1:
         for j in range(O):
-            if loss != CROSS_ENTROPY:
-                total += total_of(B, values_BO + j * column)
             for i in range(B, column):
                 delta_BO[j * column + i] = 0
     if not is_fused(loss):

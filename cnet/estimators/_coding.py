@@ -11,10 +11,8 @@ from scipy.sparse import csr_matrix, issparse
 from scipy.special import log_expit, log_softmax, softmax
 from sklearn.utils.multiclass import is_multilabel, type_of_target, unique_labels
 
-from cnet._arrays import _as_targets as as_targets
+from cnet._arrays import NO_LABELS, as_targets
 from cnet.losses import CrossEntropy, Loss, LossFunction
-
-NO_LABELS = np.empty(0, np.intp)
 
 
 class Targets(NamedTuple):

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from cnet._arrays import Data, aligned_empty
+from cnet._arrays import Data
 from cnet._program import Program
 from cnet.callbacks import Callback
 from cnet.estimators._network import Plan
 from cnet.losses import Loss, LossFunction
-from cnet.optimizers import OptimizerState
-from cnet.training import Run, Settings
+from cnet.training import Run
 
 # Sparse rows that take no more than this when dense are made dense all at once.
 _DENSE_BYTES = 2**26
@@ -110,21 +109,8 @@ class SparseRun(Run):
     Parameters
     ----------
     program, data, state, settings, rng, rows
-        As in `Run`, but that ``data.x`` is a matrix in compressed rows.
+        As in `Run`, but that ``data.x`` is a matrix in compressed rows, and `rows` must be given.
     """
-
-    def __init__(
-        self,
-        program: Program,
-        data: Data,
-        state: OptimizerState,
-        settings: Settings,
-        rng: np.random.Generator,
-        rows: NDArray[np.intp],
-    ) -> None:
-        super().__init__(program, data, state, settings, rng, rows)
-        self._all = rows
-        self._before = aligned_empty(len(program.parameters), program.dtype)
 
     def epochs(
         self, count: int, callbacks: list[Callback] | None = None, network: Any = None
@@ -143,7 +129,7 @@ class SparseRun(Run):
         self, callbacks: list[Callback] | None, network: Any
     ) -> tuple[float | None, BaseException | None]:
         parameters = self.program.parameters
-        np.copyto(self._before, parameters)
+        np.copyto(self.finished, parameters)
         total = 0.0
         error: BaseException | None = None
         try:
@@ -156,14 +142,13 @@ class SparseRun(Run):
                 return total, None
         except BaseException as raised:  # Ctrl-C or no memory, while rows are made dense
             error = raised
-        np.copyto(parameters, self._before)
+        np.copyto(parameters, self.finished)
         self.state.restart(self.settings.learning_rate)
         return None, error
 
     def _runs(self) -> Iterator[Run]:
         """Yield the epoch's parts, each as a run of its own over rows that are in order."""
-        order = self._order(1)
-        rows = order[0] if order.size else self._all
+        rows = self._order(1)[0]
         settings = replace(
             self.settings, shuffle=False, order=None, learning_rate=float(self.rates[0])
         )

@@ -1,13 +1,15 @@
-"""Activations: a value and a derivative each, over the whole range of the dtype.
+"""Activations: a value and a derivative each, accurate over the whole range of the dtype.
 
-To add one: a code, its two functions, its line in `activate` and in `chain`, its name in
-`activation_codes` and, where the derivative cannot be had from the output alone, its code in
-`needs_preactivation`. Nothing else names activations one by one.
+To add one: a code, its two functions, its line in `activate` and in `differentiate`, its name in
+`activation_codes`, and its code in `needs_preactivation` if its derivative cannot be computed from its
+output. Its record is in cnet/activations.py. Nothing else names activations one by one.
 """
 
 from libc.math cimport M_SQRT1_2
 from libc.string cimport memcpy
 
+from cnet._core.graph cimport (
+    Block, Graph, Op, allot_rows, elements, inputs_of, outputs_of, row_stride_of)
 from cnet._core.scalar cimport (
     absolute,
     complementary_error,
@@ -54,7 +56,7 @@ cdef inline dict activation_codes():
 
 
 cdef inline bint needs_preactivation(Py_ssize_t activation) noexcept nogil:
-    """Whether the derivative needs z; the others find it in the output, which is kept anyway."""
+    """Whether the derivative is computed from z; for the others, the output is enough."""
     return activation == GELU or activation == SILU
 
 
@@ -90,7 +92,7 @@ cdef inline real tanh_derivative(real z, real a) noexcept nogil:
 
 
 cdef inline real relu(real z) noexcept nogil:
-    # Not `z > 0`: a NaN must come through.
+    # Not `z > 0`: a NaN must pass through.
     return 0 if z < 0 else z
 
 
@@ -195,20 +197,7 @@ cdef inline void multiply_derivative(
         delta[i] = delta[i] * derivative(z[i], a[i])
 
 
-# Outputs lie row by row, or else transposed, each neuron's behind the other's: then `column` is the distance
-# from a neuron's outputs to the next one's, B or more, and it is 1 where rows are contiguous.
-
-cdef inline Py_ssize_t row_step(Py_ssize_t O, Py_ssize_t column) noexcept nogil:
-    """Elements from a row to the next."""
-    return O if column == 1 else 1
-
-
-cdef inline Py_ssize_t elements(Py_ssize_t B, Py_ssize_t O, Py_ssize_t column) noexcept nogil:
-    """Elements of all rows, with what lies between them."""
-    return B * O if column == 1 else column * O
-
-
-# Rows that softmax takes together.
+# Rows that softmax computes together.
 cdef enum:
     ROWS = 64
 
@@ -217,7 +206,7 @@ cdef inline void softmax(
     Py_ssize_t B,
     Py_ssize_t O,
     Py_ssize_t row,
-    Py_ssize_t column,
+    Py_ssize_t column_stride,
     const real* z_BO,  # IN
     real* a_BO,  # OUT, may be z_BO
 ) noexcept nogil:
@@ -226,8 +215,9 @@ cdef inline void softmax(
     cdef const real* z
     cdef real* a
     cdef real of_row[ROWS]
+    cdef real z_ij
     while first < B:
-        # Column by column, each over many rows: rows are short and vectors long.
+        # Column by column, each over many rows: rows are short and vectors are long.
         n = min(ROWS, B - first)
         z = z_BO + first * row
         a = a_BO + first * row
@@ -235,32 +225,32 @@ cdef inline void softmax(
             of_row[i] = z[i * row]
         for j in range(1, O):
             for i in range(n):
-                of_row[i] = (
-                    z[i * row + j * column] if z[i * row + j * column] > of_row[i] else of_row[i])
+                z_ij = z[i * row + j * column_stride]
+                of_row[i] = z_ij if z_ij > of_row[i] else of_row[i]
         for j in range(O):
             for i in range(n):
-                a[i * row + j * column] = z[i * row + j * column] - of_row[i]
+                a[i * row + j * column_stride] = z[i * row + j * column_stride] - of_row[i]
             if row == 1:
-                map_value[real](exp_value[real], n, a + j * column, a + j * column)
+                map_value[real](exp_value[real], n, a + j * column_stride, a + j * column_stride)
         if row != 1:
             map_value[real](exp_value[real], n * O, a, a)
         for i in range(n):
             of_row[i] = a[i * row]
         for j in range(1, O):
             for i in range(n):
-                of_row[i] += a[i * row + j * column]
+                of_row[i] += a[i * row + j * column_stride]
         for i in range(n):
             of_row[i] = <real>1 / of_row[i]
         for j in range(O):
             for i in range(n):
-                a[i * row + j * column] = a[i * row + j * column] * of_row[i]
+                a[i * row + j * column_stride] = a[i * row + j * column_stride] * of_row[i]
         first += n
 
 
-cdef inline void chain_softmax(
+cdef inline void softmax_backward(
     Py_ssize_t B,
     Py_ssize_t O,
-    Py_ssize_t column,
+    Py_ssize_t column_stride,
     const real* a_BO,  # IN
     real* delta_BO,  # INOUT
 ) noexcept nogil:
@@ -270,25 +260,25 @@ cdef inline void chain_softmax(
     cdef const real* a
     cdef real* delta
     for i in range(B):
-        a = a_BO + i * row_step(O, column)
-        delta = delta_BO + i * row_step(O, column)
+        a = a_BO + i * row_stride_of(O, column_stride)
+        delta = delta_BO + i * row_stride_of(O, column_stride)
         inner = 0
         for j in range(O):
-            inner += delta[j * column] * a[j * column]
+            inner += delta[j * column_stride] * a[j * column_stride]
         for j in range(O):
-            delta[j * column] = a[j * column] * (delta[j * column] - inner)
+            delta[j * column_stride] = a[j * column_stride] * (delta[j * column_stride] - inner)
 
 
 cdef inline void activate(
     Py_ssize_t activation,
     Py_ssize_t B,
     Py_ssize_t O,
-    Py_ssize_t column,
+    Py_ssize_t column_stride,
     const real* z_BO,  # IN
     real* a_BO,  # OUT, may be z_BO
 ) noexcept nogil:
     """a = f(z)."""
-    cdef Py_ssize_t n = elements(B, O, column)
+    cdef Py_ssize_t n = elements(B, O, column_stride)
     if activation == LINEAR:
         if a_BO != z_BO:
             memcpy(a_BO, z_BO, n * sizeof(real))
@@ -315,24 +305,24 @@ cdef inline void activate(
     elif activation == EXP:
         map_value[real](exp_value[real], n, z_BO, a_BO)
     elif activation == SOFTMAX:
-        # The steps as constants, for a loop that is compiled for each layout.
-        if column > 1:
-            softmax(column, O, 1, column, z_BO, a_BO)
+        # The strides are constants, so that the loop is compiled for each layout.
+        if column_stride > 1:
+            softmax(column_stride, O, 1, column_stride, z_BO, a_BO)
         else:
             softmax(B, O, O, 1, z_BO, a_BO)
 
 
-cdef inline void chain(
+cdef inline void differentiate(
     Py_ssize_t activation,
     Py_ssize_t B,
     Py_ssize_t O,
-    Py_ssize_t column,
+    Py_ssize_t column_stride,
     const real* z_BO,  # IN
     const real* a_BO,  # IN
     real* delta_BO,  # INOUT
 ) noexcept nogil:
     """delta = dL/da in, dL/dz = dL/da f'(z) out."""
-    cdef Py_ssize_t n = elements(B, O, column)
+    cdef Py_ssize_t n = elements(B, O, column_stride)
     if activation == SIGMOID:
         multiply_derivative[real](sigmoid_derivative[real], n, z_BO, a_BO, delta_BO)
     elif activation == TANH:
@@ -356,4 +346,34 @@ cdef inline void chain(
     elif activation == EXP:
         multiply_derivative[real](exp_derivative[real], n, z_BO, a_BO, delta_BO)
     elif activation == SOFTMAX:
-        chain_softmax(B, O, column, a_BO, delta_BO)
+        softmax_backward(B, O, column_stride, a_BO, delta_BO)
+
+
+# The operation
+
+cdef inline void activation_plan(Graph* graph, Op* op, bint z_is_free) noexcept nogil:
+    """In place, unless the backward pass needs z, or something else does."""
+    op.outputs = op.inputs
+    if needs_preactivation(op.activation) or not z_is_free:
+        op.outputs = allot_rows(graph, op.n_outputs)
+
+
+cdef inline void activation_forward(
+    const Graph* graph, const Op* op, const Block* block, const real* like
+) noexcept nogil:
+    """a = f(z)."""
+    activate(
+        op.activation, block.n_rows, op.n_outputs, block.column_stride,
+        inputs_of(graph, op, block, like), outputs_of(graph, op, block, like))
+
+
+cdef inline void activation_backward(
+    const Graph* graph,
+    const Op* op,
+    const Block* block,
+    real* delta,  # INOUT
+) noexcept nogil:
+    """delta = dL/da in, dL/dz out."""
+    differentiate(
+        op.activation, block.n_rows, op.n_outputs, block.column_stride,
+        inputs_of(graph, op, block, delta), <const real*>outputs_of(graph, op, block, delta), delta)

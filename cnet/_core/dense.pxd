@@ -1,10 +1,11 @@
-"""The fully connected layer: forward and backward over one block of rows."""
+"""The fully connected operation: y = x W + b, its gradients, and its update."""
 
-from cnet._core.activations cimport activate
 from cnet._core.gemm cimport (
     add_outer, ceiling, dot_rows, gemm, gemm_packed, multiply_columns, multiply_row,
     multiply_transposed, pack, packed_size, panel_size)
-from cnet._core.optimizers cimport Step, update
+from cnet._core.graph cimport (
+    NEURON_WORK, Block, Graph, Op, allot_rows, at, biases_of, inputs_of, outputs_of, weights_of)
+from cnet._core.optimizers cimport Descent, update_tensors
 from cnet._core.regularization cimport add_penalty_gradient
 from cnet._core.scalar cimport real
 from cnet._core.team cimport team_run
@@ -15,14 +16,14 @@ cdef enum:
     PIECE_SIZE = 98304
     # Weights that are not worth cutting into pieces.
     WHOLE_SIZE = 8192
-    # Rows of a piece are a multiple of the rows of every tile, where there are so many.
+    # Rows of a piece are a multiple of the rows of every tile, where there are enough.
     PIECE_ROWS = 24
     # Numbers that are summed side by side.
     SUMS = 64
 
 
 cdef inline Py_ssize_t piece_rows(Py_ssize_t I, Py_ssize_t O) noexcept nogil:
-    """Rows of weights that are one piece of work, whatever the number of threads."""
+    """Rows of weights in a piece of work, whatever the number of threads."""
     cdef Py_ssize_t rows
     if I * O <= WHOLE_SIZE:
         return I
@@ -31,65 +32,62 @@ cdef inline Py_ssize_t piece_rows(Py_ssize_t I, Py_ssize_t O) noexcept nogil:
     return min(I, max(rows, 6))
 
 
-cdef inline Py_ssize_t scratch_size(Py_ssize_t I, Py_ssize_t O, const real* like) noexcept nogil:
-    """Elements of scratch that a thread needs for a layer: for `gemm`, and the gradient of a piece."""
-    return panel_size(like) + (piece_rows(I, O) + 1) * O
-
-
-cdef inline Py_ssize_t shared_size(
-    Py_ssize_t B, Py_ssize_t I, Py_ssize_t O, const real* like
-) noexcept nogil:
-    """Elements of scratch that the threads share: the deltas in panels, where there are several pieces."""
-    return packed_size(O, B, like) if piece_rows(I, O) < I else 0
+cdef inline void dense_plan(Graph* graph, Op* op, const real* like) noexcept nogil:
+    cdef Py_ssize_t I = op.n_inputs, O = op.n_outputs, rows = piece_rows(I, O)
+    op.outputs = allot_rows(graph, O)
+    graph.row_work += 3.0 * (I + (op.biases >= 0)) * O + NEURON_WORK * O
+    # For `gemm`, and the gradient of a piece.
+    graph.scratch_size = max(graph.scratch_size, panel_size(like) + (rows + 1) * O)
+    # The deltas in panels, where several pieces read them.
+    if rows < I:
+        graph.shared_size = max(graph.shared_size, packed_size(O, graph.block, like))
 
 
 cdef inline void dense_forward(
-    Py_ssize_t activation,
-    Py_ssize_t B,
-    Py_ssize_t I,
-    Py_ssize_t O,
-    Py_ssize_t column,
-    const real* x_BI,  # IN; transposed, with a row of ones at the end
-    const real* weights_IO,  # IN
-    const real* biases_O,  # IN, behind the weights, or NULL
-    real* z_BO,  # OUT
-    real* a_BO,  # OUT, may be z_BO
-    real* scratch,
-    Py_ssize_t scratch_step,
-    int threads,
+    const Graph* graph, const Op* op, const Block* block, const real* like
 ) noexcept nogil:
-    """a = f(z), z = x W + b; transposed z' = (W b)' (x 1)'."""
-    if column > 1:
+    """y = x W + b; transposed y' = (W b)' (x 1)'."""
+    cdef Py_ssize_t I = op.n_inputs, O = op.n_outputs, column_stride = block.column_stride, i
+    cdef const real* x_BI = inputs_of(graph, op, block, like)
+    cdef const real* weights_IO = weights_of(graph, op, like)
+    cdef const real* biases_O = biases_of(graph, op, like)
+    cdef real* y_BO = outputs_of(graph, op, block, like)
+    cdef real* ones
+    if column_stride > 1:
+        # Behind the last neuron's inputs, in the room that is there for them.
+        ones = <real*>x_BI + I * column_stride
+        for i in range(column_stride):
+            ones[i] = 1
         multiply_columns(
-            O, column, I + 1 if biases_O != NULL else I, weights_IO, 1, O, x_BI, z_BO)
-    elif B == 1 and O > 1:
-        # What `gemm` would find out, and a narrow layer would wait for.
-        multiply_row(O, I, x_BI, 1, weights_IO, O, True, biases_O, z_BO)
+            O, column_stride, I + 1 if biases_O != NULL else I, weights_IO, 1, O, x_BI, y_BO)
+    elif block.n_rows == 1 and O > 1:
+        # `gemm` would choose the same, but narrow layers notice the time that it takes.
+        multiply_row(O, I, x_BI, 1, weights_IO, O, True, biases_O, y_BO)
     else:
-        gemm(B, O, I, x_BI, I, 1, weights_IO, O, 1, biases_O, 0, z_BO, scratch, scratch_step, threads)
-    activate(activation, B, O, column, z_BO, a_BO)
+        gemm(
+            block.n_rows, O, I, x_BI, I, 1, weights_IO, O, 1, biases_O, 0, y_BO,
+            at(graph, graph.thread_scratch, like), graph.scratch_size, graph.threads)
 
 
-cdef inline void dense_backward(
-    Py_ssize_t B,
-    Py_ssize_t I,
-    Py_ssize_t O,
-    Py_ssize_t column,
-    const real* delta_BO,  # IN, dL/dz
-    const real* weights_IO,  # IN
+cdef inline void dense_input_gradient(
+    const Graph* graph,
+    const Op* op,
+    const Block* block,
+    const real* delta_BO,  # IN
     real* dx_BI,  # OUT
-    real* scratch,
-    Py_ssize_t scratch_step,
-    int threads,
 ) noexcept nogil:
     """dL/dx = delta W^T."""
+    cdef Py_ssize_t I = op.n_inputs, O = op.n_outputs, column_stride = block.column_stride
+    cdef const real* weights_IO = weights_of(graph, op, delta_BO)
     cdef const real* none = NULL
-    if column > 1:
-        multiply_columns(I, column, O, weights_IO, O, 1, delta_BO, dx_BI)
-    elif B == 1 and I > 1:
+    if column_stride > 1:
+        multiply_columns(I, column_stride, O, weights_IO, O, 1, delta_BO, dx_BI)
+    elif block.n_rows == 1 and I > 1:
         dot_rows(I, O, delta_BO, weights_IO, O, none, 0, dx_BI)
     else:
-        gemm(B, I, O, delta_BO, O, 1, weights_IO, 1, O, none, 0, dx_BI, scratch, scratch_step, threads)
+        gemm(
+            block.n_rows, I, O, delta_BO, O, 1, weights_IO, 1, O, none, 0, dx_BI,
+            at(graph, graph.thread_scratch, delta_BO), graph.scratch_size, graph.threads)
 
 
 cdef inline void add_rows(
@@ -123,114 +121,135 @@ cdef inline void add_rows(
         i += 1
 
 
-# A layer's gradient as the threads of a team see it, which take some rows of the weights each.
-cdef struct Gradient:
-    Py_ssize_t n_rows
-    Py_ssize_t n_inputs
-    Py_ssize_t n_neurons
-    Py_ssize_t column
+# An operation's gradient as the threads of a team see it: each takes some rows of the weights.
+cdef struct GradientTask:
+    const Graph* graph
+    const Op* op
+    const Block* block
+    const Descent* descent
     const void* x_BI
     const void* delta_BO
-    bint biases
-    bint accumulate
-    void* gradient  # of all parameters, or NULL where they are updated at once
-    Py_ssize_t first  # the layer's first parameter
-    const void* weights
-    double l1
-    double l2
-    const Step* step  # how to update, or NULL
-    void* shared  # shared_size elements of scratch
-    void* scratch  # scratch_step elements for each thread
-    Py_ssize_t scratch_step
 
 
 cdef inline void gradient_piece(
-    const Gradient* layer, Py_ssize_t piece, Py_ssize_t thread, real* scratch
+    const GradientTask* task, Py_ssize_t piece, Py_ssize_t thread, const real* delta_BO
 ) noexcept nogil:
     """dW = x^T delta for some rows of W and, with the last of them, db = sum of delta over the rows."""
-    cdef Py_ssize_t B = layer.n_rows, I = layer.n_inputs, O = layer.n_neurons, j
+    cdef const Graph* graph = task.graph
+    cdef const Op* op = task.op
+    cdef const Descent* descent = task.descent
+    cdef Py_ssize_t B = task.block.n_rows, I = op.n_inputs, O = op.n_outputs, j
+    cdef Py_ssize_t column_stride = task.block.column_stride
     cdef Py_ssize_t start = piece * piece_rows(I, O), rows = min(piece_rows(I, O), I - start)
-    cdef Py_ssize_t first = layer.first + start * O, count = rows * O
-    cdef const real* x = <const real*>layer.x_BI + start
-    cdef const real* delta = <const real*>layer.delta_BO
-    cdef real* d
-    cdef real* sums
-    scratch += thread * layer.scratch_step
-    sums = scratch + panel_size(scratch)
-    d = sums
-    if layer.gradient != NULL:
-        d = <real*>layer.gradient + first
-    if layer.column > 1:
+    cdef Py_ssize_t first = op.weights + start * O, n_weights = rows * O, n_biases = 0
+    cdef const real* x = <const real*>task.x_BI + start
+    cdef real* scratch = (
+        at(graph, graph.thread_scratch, delta_BO) + thread * graph.scratch_size)
+    cdef real* sums = scratch + panel_size(scratch)
+    cdef real* d = sums
+    if descent.gradient != NULL:
+        d = <real*>descent.gradient + first
+    if column_stride > 1:
         # The gradients of weights and biases are one product: x ends in a row of ones.
         multiply_transposed(
-            I + 1 if layer.biases else I, O, layer.column, x, layer.column, delta, layer.column,
-            d if layer.accumulate else NULL, d)
+            I + 1 if op.biases >= 0 else I, O, column_stride, x, column_stride, delta_BO,
+            column_stride, d if descent.accumulate else NULL, d)
     elif rows < I:
         gemm_packed(
-            rows, O, B, x, 1, I, <const real*>layer.shared, d if layer.accumulate else NULL, O, d,
-            scratch)
+            rows, O, B, x, 1, I, at(graph, graph.shared_scratch, delta_BO),
+            d if descent.accumulate else NULL, O, d, scratch)
     else:
-        gemm(rows, O, B, x, 1, I, delta, O, 1, d if layer.accumulate else NULL, O, d, scratch, 0, 1)
+        gemm(
+            rows, O, B, x, 1, I, delta_BO, O, 1, d if descent.accumulate else NULL, O, d,
+            scratch, 0, 1)
     # Once for a batch of several blocks.
-    if not layer.accumulate and (layer.l1 > 0 or layer.l2 > 0):
+    if not descent.accumulate and (op.l1 > 0 or op.l2 > 0):
         add_penalty_gradient(
-            layer.l1, layer.l2, count, <const real*>layer.weights + start * O, d)
-    if layer.biases and start + rows == I:
-        if layer.column == 1:
-            # Block by block: one sum over all rows of a large batch would round ever more away.
-            if layer.gradient == NULL:
-                sums += count
+            descent.penalty_scale * op.l1, descent.penalty_scale * op.l2, n_weights,
+            weights_of(graph, op, delta_BO) + start * O, d)
+    if op.biases >= 0 and start + rows == I:
+        n_biases = O
+        if column_stride == 1:
+            # Block by block: a single sum over all rows of a large batch would lose digits.
+            if descent.gradient == NULL:
+                sums += n_weights
             for j in range(O):
                 sums[j] = 0
-            add_rows(B, O, delta, sums)
-            if layer.gradient != NULL:
+            add_rows(B, O, delta_BO, sums)
+            if descent.gradient != NULL:
                 for j in range(O):
-                    d[count + j] = d[count + j] + sums[j] if layer.accumulate else sums[j]
-        count += O
-    if layer.step != NULL:
-        update(layer.step, first, count, d)
+                    d[n_weights + j] = d[n_weights + j] + sums[j] if descent.accumulate else sums[j]
+    if descent.step != NULL:
+        update_tensors(descent.step, op, first, n_weights, n_biases, d)
 
 
-cdef inline void gradient_piece_f32(void* layer, Py_ssize_t piece, Py_ssize_t thread) noexcept nogil:
-    gradient_piece(<const Gradient*>layer, piece, thread, <float*>(<const Gradient*>layer).scratch)
+cdef inline void gradient_piece_f32(void* task, Py_ssize_t piece, Py_ssize_t thread) noexcept nogil:
+    gradient_piece(
+        <const GradientTask*>task, piece, thread, <const float*>(<const GradientTask*>task).delta_BO)
 
 
-cdef inline void gradient_piece_f64(void* layer, Py_ssize_t piece, Py_ssize_t thread) noexcept nogil:
-    gradient_piece(<const Gradient*>layer, piece, thread, <double*>(<const Gradient*>layer).scratch)
+cdef inline void gradient_piece_f64(void* task, Py_ssize_t piece, Py_ssize_t thread) noexcept nogil:
+    gradient_piece(
+        <const GradientTask*>task, piece, thread, <const double*>(<const GradientTask*>task).delta_BO)
 
 
-cdef inline void dense_gradient(
-    Gradient* layer,
-    const real* delta_BO,  # IN, the layer's
-    int threads,
-) noexcept nogil:
-    """dW and db into the gradient, or into an update of W and b at once."""
-    cdef Py_ssize_t O = layer.n_neurons, pieces = ceiling(
-        layer.n_inputs, piece_rows(layer.n_inputs, O))
-    if pieces == 1:
-        gradient_piece(layer, 0, 0, <real*>layer.scratch)
-        return
-    pack(O, layer.n_rows, delta_BO, O, <real*>layer.shared, threads)
-    if real is float:
-        team_run(threads, pieces, gradient_piece_f32, layer)
-    else:
-        team_run(threads, pieces, gradient_piece_f64, layer)
-
-
-cdef inline void dense_descent(
-    Py_ssize_t I,
-    Py_ssize_t O,
+cdef inline void row_descent(
+    const Graph* graph,
+    const Op* op,
     const real* x_I,  # IN
     real* delta_O,  # IN; scaled in place
-    real* weights_IO,  # INOUT
-    real* biases_O,  # INOUT, or NULL
     real rate,
 ) noexcept nogil:
     """W -= rate x^T delta, b -= rate delta for a single row, in one pass over W."""
-    cdef Py_ssize_t j
+    cdef Py_ssize_t j, O = op.n_outputs
     cdef real one = 1
     for j in range(O):
         delta_O[j] = -rate * delta_O[j]
-    add_outer(I, O, x_I, delta_O, weights_IO)
-    if biases_O != NULL:
-        add_outer(1, O, &one, delta_O, biases_O)
+    add_outer(op.n_inputs, O, x_I, delta_O, <real*>weights_of(graph, op, x_I))
+    if op.biases >= 0:
+        add_outer(1, O, &one, delta_O, <real*>biases_of(graph, op, x_I))
+
+
+cdef inline void dense_gradient(
+    const Graph* graph,
+    const Op* op,
+    const Block* block,
+    const Descent* descent,
+    real* delta_BO,  # IN; used up where it is a single row
+) noexcept nogil:
+    """dW and db: into the gradient, or into an update of W and b at once."""
+    cdef Py_ssize_t I = op.n_inputs, O = op.n_outputs, pieces
+    cdef const real* x_BI = inputs_of(graph, op, block, delta_BO)
+    cdef GradientTask task
+    if (
+            block.n_rows == 1 and block.column_stride == 1 and descent.gradient == NULL
+            and descent.step.is_plain_descent and op.l1 == 0 and op.l2 == 0
+            and op.learning_rate_factor == op.bias_learning_rate_factor):
+        row_descent(
+            graph, op, x_BI, delta_BO, <real>(descent.step.rate * op.learning_rate_factor))
+        return
+    task = GradientTask(graph, op, block, descent, x_BI, delta_BO)
+    pieces = ceiling(I, piece_rows(I, O))
+    if pieces == 1:
+        gradient_piece(&task, 0, 0, delta_BO)
+        return
+    pack(O, block.n_rows, delta_BO, O, at(graph, graph.shared_scratch, delta_BO), graph.threads)
+    if real is float:
+        team_run(graph.threads, pieces, gradient_piece_f32, &task)
+    else:
+        team_run(graph.threads, pieces, gradient_piece_f64, &task)
+
+
+cdef inline void dense_backward(
+    const Graph* graph,
+    const Op* op,
+    const Block* block,
+    const Descent* descent,  # or NULL: the parameters are not trained
+    real* delta_BO,  # IN, dL/dy; used up
+    real* dx_BI,  # OUT, or NULL
+) noexcept nogil:
+    # In this order, since an update changes the weights.
+    if dx_BI != NULL:
+        dense_input_gradient(graph, op, block, delta_BO, dx_BI)
+    if descent != NULL:
+        dense_gradient(graph, op, block, descent, delta_BO)

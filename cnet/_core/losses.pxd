@@ -1,12 +1,13 @@
-"""Losses: the value of a row and its gradient with respect to the output layer.
+"""Losses: the value of a row and its gradient by the outputs of the network.
 
-To add one: a code, its two functions, its line in `loss_and_delta`, its name in `loss_codes`; its
-settings and legal activations are in `cnet/losses.py`.
+To add one: a code, its two functions, its line in `loss_and_delta`, and its name in `loss_codes`. Its settings, the
+activations it accepts and the range of its targets are in cnet/losses.py.
 """
 
 from numpy cimport intp_t
 
-from cnet._core.activations cimport EXP, chain, elements, row_step, softplus
+from cnet._core.activations cimport EXP, differentiate, softplus
+from cnet._core.graph cimport elements, row_stride_of
 from cnet._core.scalar cimport absolute, exponential_minus_1, logarithm, real
 
 
@@ -18,6 +19,8 @@ cdef enum Loss:
     BINARY_CROSS_ENTROPY
     CROSS_ENTROPY
     POISSON
+    # A function in Python, called from the step.
+    IN_PYTHON
 
 
 cdef inline dict loss_codes():
@@ -29,11 +32,12 @@ cdef inline dict loss_codes():
         "binary_cross_entropy": BINARY_CROSS_ENTROPY,
         "cross_entropy": CROSS_ENTROPY,
         "poisson": POISSON,
+        "in_python": IN_PYTHON,
     }
 
 
 cdef inline bint is_fused(Py_ssize_t loss) noexcept nogil:
-    """Whether the gradient below is dL/dz, the activation's derivative included, not dL/da."""
+    """Whether the gradient below is dL/dz, which includes the activation's derivative, instead of dL/da."""
     return loss == BINARY_CROSS_ENTROPY or loss == CROSS_ENTROPY or loss == POISSON
 
 
@@ -99,40 +103,62 @@ cdef inline real poisson_of_softplus_gradient(real z, real a, real t, real s) no
     return slope - t * (slope / a if a > 0 else 1)
 
 
+# What a loss is computed from, for one block of rows, and where its results go.
+cdef struct Outputs:
+    Py_ssize_t activation
+    Py_ssize_t n_outputs
+    const intp_t* labels  # of all examples, or NULL
+    const void* sample_weight  # of all examples, or NULL
+    void* values  # scratch
+    void* delta  # dL/dz
+    # What changes from block to block.
+    Py_ssize_t n_rows
+    Py_ssize_t column_stride
+    const void* z
+    const void* a
+    const void* targets  # laid out as the outputs, or NULL where there are labels
+    const intp_t* rows  # indices of the examples, or NULL: from `first` on
+    Py_ssize_t first
+    double scale  # of the gradient
+    bint label_out_of_range
+
+
+cdef inline Py_ssize_t example_of(const Outputs* outputs, Py_ssize_t i) noexcept nogil:
+    """Index of row i among all examples."""
+    return outputs.rows[i] if outputs.rows != NULL else outputs.first + i
+
+
 cdef inline void each_output(
     real (*value)(real, real, real, real) noexcept nogil,
     real (*gradient)(real, real, real, real) noexcept nogil,
-    Py_ssize_t n,
-    const real* z,  # IN
-    const real* a,  # IN
-    const real* t,  # IN
+    const Outputs* outputs,
     real setting,
-    real scale,
     real* values,  # OUT
-    real* delta,  # OUT
 ) noexcept nogil:
     """Value of every output; delta = scale gradient. The functions are inlined, as constants."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, n = elements(outputs.n_rows, outputs.n_outputs, outputs.column_stride)
+    cdef const real* z = <const real*>outputs.z
+    cdef const real* a = <const real*>outputs.a
+    cdef const real* t = <const real*>outputs.targets
+    cdef real* delta = <real*>outputs.delta
+    cdef real scale = <real>outputs.scale
     for i in range(n):
         values[i] = value(z[i], a[i], t[i], setting)
         delta[i] = scale * gradient(z[i], a[i], t[i], setting)
 
 
-cdef inline void weigh(
-    Py_ssize_t B,
-    Py_ssize_t O,
-    Py_ssize_t column,
-    const intp_t* rows,  # IN, or NULL
-    const real* sample_weight,  # IN
+cdef inline void apply_sample_weight(
+    const Outputs* outputs,
     real* values_BO,  # INOUT
 ) noexcept nogil:
     """values = w values, row by row."""
-    cdef Py_ssize_t i, j, row = row_step(O, column)
+    cdef Py_ssize_t i, j, column_stride = outputs.column_stride
+    cdef Py_ssize_t row_stride = row_stride_of(outputs.n_outputs, column_stride)
     cdef real weight
-    for i in range(B):
-        weight = sample_weight[rows[i] if rows != NULL else i]
-        for j in range(O):
-            values_BO[i * row + j * column] *= weight
+    for i in range(outputs.n_rows):
+        weight = (<const real*>outputs.sample_weight)[example_of(outputs, i)]
+        for j in range(outputs.n_outputs):
+            values_BO[i * row_stride + j * column_stride] *= weight
 
 
 cdef inline double total_of(Py_ssize_t n, const real* values) noexcept nogil:
@@ -144,27 +170,24 @@ cdef inline double total_of(Py_ssize_t n, const real* values) noexcept nogil:
     return total
 
 
-# Rows that are taken together.
+# Rows that are computed together.
 cdef enum:
     ROWS = 64
 
 
 cdef inline double cross_entropy(
-    Py_ssize_t B,
-    Py_ssize_t O,
+    Outputs* outputs,
     Py_ssize_t row,
     Py_ssize_t column,
-    const real* z_BO,  # IN
-    const real* a_BO,  # IN
-    const real* targets_BO,  # IN, or NULL
-    const intp_t* labels,  # IN, or NULL
-    const intp_t* rows,  # IN, or NULL
-    const real* sample_weight,  # IN, or NULL
-    real scale,
-    real* delta_BO,  # OUT
+    const real* like,
 ) noexcept nogil:
-    """Total of w sum t (log sum exp z - z); delta = scale w (a sum t - t)."""
-    cdef Py_ssize_t first = 0, n, i, j, label
+    """Total of w sum t (log sum exp z - z); delta = scale w (a sum t - t).
+
+    `row` and `column` are the strides of the outputs.
+    """
+    cdef Py_ssize_t first = 0, n, i, j, label, B = outputs.n_rows, O = outputs.n_outputs
+    cdef const intp_t* labels = outputs.labels
+    cdef const real* sample_weight = <const real*>outputs.sample_weight
     cdef const real* z
     cdef const real* a
     cdef const real* t
@@ -177,9 +200,9 @@ cdef inline double cross_entropy(
     cdef double total = 0
     while first < B:
         n = min(ROWS, B - first)
-        z = z_BO + first * row
-        a = a_BO + first * row
-        delta = delta_BO + first * row
+        z = <const real*>outputs.z + first * row
+        a = <const real*>outputs.a + first * row
+        delta = <real*>outputs.delta + first * row
         # log(sum exp z) is z - log(softmax) at any output; at the largest of both nothing underflows.
         # Neuron by neuron, each for all rows at once, which the compiler vectorises.
         for i in range(n):
@@ -194,10 +217,10 @@ cdef inline double cross_entropy(
                     a[i * row + j * column] if a[i * row + j * column] > log_sum[i] else log_sum[i])
         for i in range(n):
             log_sum[i] = -logarithm(log_sum[i])
-            weights[i] = scale
+            weights[i] = <real>outputs.scale
         if sample_weight != NULL:
             for i in range(n):
-                weights[i] *= sample_weight[rows[first + i] if rows != NULL else first + i]
+                weights[i] *= sample_weight[example_of(outputs, first + i)]
         if labels != NULL:
             if row == 1:
                 for j in range(O):
@@ -208,12 +231,17 @@ cdef inline double cross_entropy(
                     for j in range(O):
                         delta[i * row + j] = weights[i] * a[i * row + j]
             for i in range(n):
-                label = i * row + labels[rows[first + i] if rows != NULL else first + i] * column
+                label = labels[example_of(outputs, first + i)]
+                # Checked here, since another thread may write labels that were checked before.
+                if not 0 <= label < O:
+                    outputs.label_out_of_range = True
+                    label = 0
+                label = i * row + label * column
                 values[i] = (largest[i] - z[label]) + log_sum[i]
                 delta[label] = weights[i] * (a[label] - <real>1)
         else:
             for i in range(n):
-                t = targets_BO + (first + i) * row
+                t = <const real*>outputs.targets + (first + i) * row
                 values[i] = 0
                 target_sum = 0
                 for j in range(O):
@@ -227,8 +255,7 @@ cdef inline double cross_entropy(
                         a[i * row + j * column] * target_sum - t[j * column])
         for i in range(n):
             total += <double>values[i] * (
-                sample_weight[rows[first + i] if rows != NULL else first + i]
-                if sample_weight != NULL else 1)
+                sample_weight[example_of(outputs, first + i)] if sample_weight != NULL else 1)
         first += n
     return total
 
@@ -236,72 +263,64 @@ cdef inline double cross_entropy(
 cdef inline double loss_and_delta(
     Py_ssize_t loss,
     real setting,
-    Py_ssize_t activation,
-    Py_ssize_t B,
-    Py_ssize_t O,
-    Py_ssize_t column,
-    const real* z_BO,  # IN
-    const real* a_BO,  # IN
-    const real* targets_BO,  # IN, or NULL where labels are given
-    const intp_t* labels,  # IN, or NULL
-    const intp_t* rows,  # IN, which of the labels and weights; NULL: the first B
-    const real* sample_weight,  # IN, or NULL
-    real scale,
-    real* values_BO,  # scratch
-    real* delta_BO,  # OUT
+    Outputs* outputs,
+    const real* like,
 ) noexcept nogil:
-    """Total of w L over the rows; delta = scale w dL/dz, and 0 where B rows do not fill a column."""
+    """Total of w L over the rows; delta = scale w dL/dz, and 0 where the rows do not fill a column."""
     cdef double total = 0
-    cdef Py_ssize_t n = elements(B, O, column), i, j
+    cdef Py_ssize_t i, j, B = outputs.n_rows, O = outputs.n_outputs
+    cdef Py_ssize_t column_stride = outputs.column_stride
+    cdef real* values = <real*>outputs.values
+    cdef real* delta = <real*>outputs.delta
     if loss == SQUARED_ERROR:
         each_output[real](
-            squared_error[real], squared_error_gradient[real],
-            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
+            squared_error[real], squared_error_gradient[real], outputs, setting, values)
     elif loss == ABSOLUTE_ERROR:
         each_output[real](
-            absolute_error[real], absolute_error_gradient[real],
-            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
+            absolute_error[real], absolute_error_gradient[real], outputs, setting, values)
     elif loss == HUBER:
-        each_output[real](
-            huber[real], huber_gradient[real],
-            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
+        each_output[real](huber[real], huber_gradient[real], outputs, setting, values)
     elif loss == QUANTILE:
-        each_output[real](
-            quantile[real], quantile_gradient[real],
-            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
+        each_output[real](quantile[real], quantile_gradient[real], outputs, setting, values)
     elif loss == BINARY_CROSS_ENTROPY:
         each_output[real](
-            binary_cross_entropy[real], binary_cross_entropy_gradient[real],
-            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
-    elif loss == POISSON and activation == EXP:
+            binary_cross_entropy[real], binary_cross_entropy_gradient[real], outputs, setting, values)
+    elif loss == POISSON and outputs.activation == EXP:
         each_output[real](
-            poisson_of_exp[real], poisson_of_exp_gradient[real],
-            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
+            poisson_of_exp[real], poisson_of_exp_gradient[real], outputs, setting, values)
     elif loss == POISSON:
         each_output[real](
-            poisson_of_softplus[real], poisson_of_softplus_gradient[real],
-            n, z_BO, a_BO, targets_BO, setting, scale, values_BO, delta_BO)
+            poisson_of_softplus[real], poisson_of_softplus_gradient[real], outputs, setting, values)
     elif loss == CROSS_ENTROPY:
-        # The steps as constants, for a loop that is compiled for each layout.
-        if column > 1:
-            total = cross_entropy(
-                B, O, 1, column, z_BO, a_BO, targets_BO, labels, rows, sample_weight, scale, delta_BO)
+        # The strides are constants, so that the loop is compiled for each layout.
+        if column_stride > 1:
+            total = cross_entropy(outputs, 1, column_stride, like)
         else:
-            total = cross_entropy(
-                B, O, O, 1, z_BO, a_BO, targets_BO, labels, rows, sample_weight, scale, delta_BO)
+            total = cross_entropy(outputs, O, 1, like)
     if loss != CROSS_ENTROPY:
-        if sample_weight != NULL:
-            weigh(B, O, column, rows, sample_weight, values_BO)
-            weigh(B, O, column, rows, sample_weight, delta_BO)
-        if column == 1:
-            total = total_of(n, values_BO)
+        if outputs.sample_weight != NULL:
+            apply_sample_weight(outputs, values)
+            apply_sample_weight(outputs, delta)
+        if column_stride == 1:
+            total = total_of(B * O, values)
         else:
             for j in range(O):
-                total += total_of(B, values_BO + j * column)
-    if column > 1:
-        for j in range(O):
-            for i in range(B, column):
-                delta_BO[j * column + i] = 0
+                total += total_of(B, values + j * column_stride)
+    clear_padding(outputs, delta)
     if not is_fused(loss):
-        chain(activation, B, O, column, z_BO, a_BO, delta_BO)
+        differentiate(
+            outputs.activation, B, O, column_stride, <const real*>outputs.z, <const real*>outputs.a,
+            delta)
     return total
+
+
+cdef inline void clear_padding(
+    const Outputs* outputs,
+    real* delta,  # INOUT
+) noexcept nogil:
+    """delta = 0 where the rows do not fill a column."""
+    cdef Py_ssize_t i, j
+    if outputs.column_stride > 1:
+        for j in range(outputs.n_outputs):
+            for i in range(outputs.n_rows, outputs.column_stride):
+                delta[j * outputs.column_stride + i] = 0

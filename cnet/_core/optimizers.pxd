@@ -1,11 +1,13 @@
-"""Optimizers: one loop each over the flat buffers, as PyTorch defines the optimizer of that name.
+"""Optimizers: one loop each over the flat arrays, as PyTorch defines the optimizer of that name.
 
-To add one: a code, its loop, its line in `update`, its name in `optimizer_codes`; its settings, in
-the order of the fields below, are in `cnet/optimizers.py`.
+To add one: a code, its loop, its line in `update`, its name in `optimizer_codes`, and any setting that no other
+optimizer has in `OptimizerSettings`, under the name that it has in cnet/optimizers.py.
 """
 
 from libc.math cimport pow, sqrt
+from numpy cimport intp_t
 
+from cnet._core.graph cimport Graph, Op
 from cnet._core.scalar cimport real
 from cnet._core.team cimport team_run
 
@@ -35,19 +37,34 @@ cdef inline dict optimizer_codes():
     }
 
 
-cdef struct Settings:
-    # Laid over an array of doubles: common to all, then up to four of the optimizer's own.
+# An optimizer with its settings: 0 where they are not its own, or not set.
+cdef struct OptimizerSettings:
+    intp_t code
     double weight_decay
-    double clip_norm  # 0: not clipped
-    double clip_value  # 0: not clipped
-    double first
-    double second
-    double third
-    double fourth
+    double clip_norm
+    double clip_value
+    double momentum
+    double nesterov
+    double beta_1
+    double beta_2
+    double epsilon
+    double epsilon_hat
+    double alpha
+    double centered
+    double learning_rate_decay
+    double shrink
+    double grow
+    double smallest_step
+    double largest_step
 
 
-cdef enum:
-    SETTINGS_LENGTH = 7
+cdef inline Py_ssize_t moments_of(const OptimizerSettings* settings) noexcept nogil:
+    """How many numbers the optimizer keeps for every parameter."""
+    if settings.code == OPTIMIZER_SGD:
+        return 1 if settings.momentum != 0 else 0
+    if settings.code == OPTIMIZER_RMSPROP:
+        return 3 if settings.centered != 0 else (2 if settings.momentum != 0 else 1)
+    return 1 if settings.code == OPTIMIZER_ADAGRAD else 2
 
 
 # Parameters at a time: what is kept of them between two loops stays in the first-level cache.
@@ -70,15 +87,24 @@ cdef inline void reciprocal_root(
 
 # One step of an optimizer over a network's parameters.
 cdef struct Step:
-    Py_ssize_t optimizer
-    const Settings* settings
+    const OptimizerSettings* settings
+    Py_ssize_t n  # parameters
+    void* parameters
+    void* moments  # n for each array that the optimizer keeps; NULL: none
+    bint is_plain_descent  # w -= rate g and no more
+    # What changes from step to step.
     double learning_rate
     double rate  # the learning rate, corrected for the number of the step
     double root  # Adam's correction of the root of the squares
     double epsilon  # Adam's, in what is to be added to the corrected root
-    Py_ssize_t n  # parameters
-    void* parameters
-    void* moments  # as many times n as the optimizer keeps
+
+
+# What becomes of the gradients of a block of rows.
+cdef struct Descent:
+    void* gradient  # of all parameters, or NULL where they are updated at once
+    bint accumulate  # add to the gradient
+    const Step* step  # how to update at once, or NULL
+    double penalty_scale  # of the gradients of l1 and l2
 
 
 cdef inline double power(double base, double n) noexcept nogil:
@@ -86,37 +112,34 @@ cdef inline double power(double base, double n) noexcept nogil:
     return pow(base, n) if n * (1 - base) < 38 else 0
 
 
-cdef inline Step prepare(
-    Py_ssize_t optimizer,
-    const Settings* settings,
+cdef inline void prepare_update(
+    Step* step,
     double learning_rate,
     Py_ssize_t number,  # from 1
-    Py_ssize_t n,
-    real* parameters,
-    real* moments,
 ) noexcept nogil:
-    cdef Step step = Step(
-        optimizer, settings, learning_rate, learning_rate, 1, 0, n, parameters, moments)
-    if optimizer == OPTIMIZER_ADAM or optimizer == OPTIMIZER_ADAMW:
-        step.rate = learning_rate / (1 - power(settings.first, <double>number))
-        step.root = 1 / sqrt(1 - power(settings.second, <double>number))
-        step.epsilon = settings.third
-        if settings.fourth != 0:
+    """Set what an update needs of its number."""
+    cdef const OptimizerSettings* settings = step.settings
+    step.learning_rate = learning_rate
+    step.rate = learning_rate
+    if settings.code == OPTIMIZER_ADAM or settings.code == OPTIMIZER_ADAMW:
+        step.rate = learning_rate / (1 - power(settings.beta_1, <double>number))
+        step.root = 1 / sqrt(1 - power(settings.beta_2, <double>number))
+        step.epsilon = settings.epsilon
+        if settings.epsilon_hat != 0:
             step.epsilon *= step.root
-    elif optimizer == OPTIMIZER_ADAGRAD:
-        step.rate = learning_rate / (1 + (number - 1) * settings.first)
-    return step
+    elif settings.code == OPTIMIZER_ADAGRAD:
+        step.rate = learning_rate / (1 + (number - 1) * settings.learning_rate_decay)
 
 
-cdef inline bint is_plain_descent(const Step* step) noexcept nogil:
-    """Whether the step is w -= rate g and no more."""
+cdef inline bint is_plain_descent(const OptimizerSettings* settings) noexcept nogil:
+    """Whether the update is w -= rate g and no more."""
     return (
-        step.optimizer == OPTIMIZER_SGD and step.settings.first == 0
-        and step.settings.weight_decay == 0 and step.settings.clip_value == 0)
+        settings.code == OPTIMIZER_SGD and settings.momentum == 0
+        and settings.weight_decay == 0 and settings.clip_value == 0)
 
 
 cdef inline void clip_norm(
-    const Settings* settings,
+    const OptimizerSettings* settings,
     Py_ssize_t n,
     real* gradient,  # INOUT
 ) noexcept nogil:
@@ -133,7 +156,7 @@ cdef inline void clip_norm(
 
 
 cdef inline void clip_value(
-    const Settings* settings,
+    const OptimizerSettings* settings,
     Py_ssize_t n,
     real* gradient,  # INOUT
 ) noexcept nogil:
@@ -147,7 +170,7 @@ cdef inline void clip_value(
 
 cdef inline void sgd(
     const Step* step,
-    const Settings* settings,
+    const OptimizerSettings* settings,
     Py_ssize_t n,
     real* parameters,  # INOUT
     const real* gradient,  # IN
@@ -156,11 +179,11 @@ cdef inline void sgd(
     """g += decay w; v = momentum v + g; w -= rate (g + momentum v if nesterov else v)."""
     cdef Py_ssize_t i
     cdef real rate = <real>step.rate, decay = <real>settings.weight_decay
-    cdef real momentum = <real>settings.first, g
+    cdef real momentum = <real>settings.momentum, g
     if momentum == 0:
         for i in range(n):
             parameters[i] -= rate * (gradient[i] + decay * parameters[i])
-    elif settings.second != 0:
+    elif settings.nesterov != 0:
         for i in range(n):
             g = gradient[i] + decay * parameters[i]
             velocity[i] = momentum * velocity[i] + g
@@ -174,7 +197,6 @@ cdef inline void sgd(
 
 cdef inline void adam(
     const Step* step,
-    const Settings* settings,
     bint decoupled,
     Py_ssize_t n,
     real* parameters,  # INOUT
@@ -188,10 +210,11 @@ cdef inline void adam(
 
     Decoupled: weight decay shrinks w itself (Loshchilov and Hutter, 2019), and not through g.
     """
+    cdef const OptimizerSettings* settings = step.settings
     cdef Py_ssize_t i, start = 0, stop
     cdef real factor[BLOCK]
-    cdef real beta_1 = <real>settings.first, beta_2 = <real>settings.second
-    cdef real rest_1 = <real>(1 - settings.first), rest_2 = <real>(1 - settings.second)
+    cdef real beta_1 = <real>settings.beta_1, beta_2 = <real>settings.beta_2
+    cdef real rest_1 = <real>(1 - settings.beta_1), rest_2 = <real>(1 - settings.beta_2)
     cdef real epsilon = <real>step.epsilon, g
     cdef real rate = <real>step.rate, root = <real>step.root
     cdef real decay = 0 if decoupled else <real>settings.weight_decay
@@ -213,7 +236,6 @@ cdef inline void adam(
 
 cdef inline void rmsprop(
     const Step* step,
-    const Settings* settings,
     Py_ssize_t n,
     real* parameters,  # INOUT
     const real* gradient,  # IN
@@ -222,11 +244,12 @@ cdef inline void rmsprop(
     real* mean,  # INOUT; unused unless centered
 ) noexcept nogil:
     """s = a s + (1 - a) g^2; v = momentum v + g / (sqrt(s - m^2) + eps); w -= rate v."""
+    cdef const OptimizerSettings* settings = step.settings
     cdef Py_ssize_t i, start = 0, stop
     cdef real rate = <real>step.rate, decay = <real>settings.weight_decay
-    cdef real alpha = <real>settings.first, rest = <real>(1 - settings.first)
-    cdef real epsilon = <real>settings.second, momentum = <real>settings.third
-    cdef bint centered = settings.fourth != 0
+    cdef real alpha = <real>settings.alpha, rest = <real>(1 - settings.alpha)
+    cdef real epsilon = <real>settings.epsilon, momentum = <real>settings.momentum
+    cdef bint centered = settings.centered != 0
     cdef real g, variance
     cdef real factor[BLOCK]
     while start < n:
@@ -253,16 +276,16 @@ cdef inline void rmsprop(
 
 cdef inline void adagrad(
     const Step* step,
-    const Settings* settings,
     Py_ssize_t n,
     real* parameters,  # INOUT
     const real* gradient,  # IN
     real* total,  # INOUT
 ) noexcept nogil:
     """s += g^2; w -= rate / (1 + (step - 1) rate_decay) g / (sqrt(s) + eps)."""
+    cdef const OptimizerSettings* settings = step.settings
     cdef Py_ssize_t i, start = 0, stop
     cdef real factor[BLOCK]
-    cdef real decay = <real>settings.weight_decay, epsilon = <real>settings.second, g
+    cdef real decay = <real>settings.weight_decay, epsilon = <real>settings.epsilon, g
     cdef real rate = <real>step.rate
     while start < n:
         stop = min(start + BLOCK, n)
@@ -278,7 +301,7 @@ cdef inline void adagrad(
 
 
 cdef inline void rprop(
-    const Settings* settings,
+    const OptimizerSettings* settings,
     Py_ssize_t n,
     real* parameters,  # INOUT
     const real* gradient,  # IN
@@ -287,8 +310,8 @@ cdef inline void rprop(
 ) noexcept nogil:
     """size grows while the sign of g stays and shrinks where it turned; w -= sign(g) size."""
     cdef Py_ssize_t i
-    cdef real shrink = <real>settings.first, grow = <real>settings.second
-    cdef real smallest = <real>settings.third, largest = <real>settings.fourth
+    cdef real shrink = <real>settings.shrink, grow = <real>settings.grow
+    cdef real smallest = <real>settings.smallest_step, largest = <real>settings.largest_step
     cdef real decay = <real>settings.weight_decay, g, agreement, factor
     for i in range(n):
         g = gradient[i] + decay * parameters[i]
@@ -307,11 +330,10 @@ cdef inline void update(
     const Step* step,
     Py_ssize_t first,
     Py_ssize_t n,
-    real* gradient,  # INOUT, of the n parameters from the first on; clipped in place
+    real* gradient,  # INOUT, of n parameters from `first` on; clipped in place
 ) noexcept nogil:
-    """One step for some of the parameters; clip_norm, which wants to see all of them, comes before."""
-    cdef const Settings* settings = step.settings
-    cdef Py_ssize_t optimizer = step.optimizer
+    """One step for some of the parameters; clip_norm, which needs the whole gradient, comes before."""
+    cdef const OptimizerSettings* settings = step.settings
     cdef real* parameters = <real*>step.parameters + first
     cdef real* moments = NULL
     cdef real* second = NULL
@@ -322,54 +344,111 @@ cdef inline void update(
         third = second + step.n
     if settings.clip_value > 0:
         clip_value(settings, n, gradient)
-    if optimizer == OPTIMIZER_SGD:
+    if settings.code == OPTIMIZER_SGD:
         sgd(step, settings, n, parameters, gradient, moments)
-    elif optimizer == OPTIMIZER_ADAM:
-        adam(step, settings, False, n, parameters, gradient, moments, second)
-    elif optimizer == OPTIMIZER_ADAMW:
-        adam(step, settings, True, n, parameters, gradient, moments, second)
-    elif optimizer == OPTIMIZER_RMSPROP:
-        rmsprop(step, settings, n, parameters, gradient, moments, second, third)
-    elif optimizer == OPTIMIZER_ADAGRAD:
-        adagrad(step, settings, n, parameters, gradient, moments)
-    elif optimizer == OPTIMIZER_RPROP:
+    elif settings.code == OPTIMIZER_ADAM:
+        adam(step, False, n, parameters, gradient, moments, second)
+    elif settings.code == OPTIMIZER_ADAMW:
+        adam(step, True, n, parameters, gradient, moments, second)
+    elif settings.code == OPTIMIZER_RMSPROP:
+        rmsprop(step, n, parameters, gradient, moments, second, third)
+    elif settings.code == OPTIMIZER_ADAGRAD:
+        adagrad(step, n, parameters, gradient, moments)
+    elif settings.code == OPTIMIZER_RPROP:
         rprop(settings, n, parameters, gradient, moments, second)
 
 
-# A whole gradient as the threads of a team see it, which take a piece of it each.
-cdef struct Pieces:
+cdef inline void update_scaled(
+    const Step* step, double factor, Py_ssize_t first, Py_ssize_t n, real* gradient
+) noexcept nogil:
+    """`update` with the learning rate times `factor`."""
+    cdef Step scaled = step[0]
+    scaled.learning_rate *= factor
+    scaled.rate *= factor
+    update(&scaled, first, n, gradient)
+
+
+cdef inline void update_tensors(
+    const Step* step,
+    const Op* op,
+    Py_ssize_t first,
+    Py_ssize_t n_weights,
+    Py_ssize_t n_biases,
+    real* gradient,  # INOUT, of the weights from `first` on and of the biases behind them
+) noexcept nogil:
+    """One step for some of an operation's weights and the biases behind them."""
+    if op.learning_rate_factor == 1 and op.bias_learning_rate_factor == 1:
+        update(step, first, n_weights + n_biases, gradient)
+        return
+    update_scaled(step, op.learning_rate_factor, first, n_weights, gradient)
+    update_scaled(
+        step, op.bias_learning_rate_factor, first + n_weights, n_biases, gradient + n_weights)
+
+
+# Some of the parameters with their gradient, as the threads of a team see them: each takes a piece.
+cdef struct UpdateTask:
     const Step* step
     void* gradient
+    Py_ssize_t first
+    Py_ssize_t n
 
 
 cdef enum:
     UPDATE_SIZE = 16384
 
 
-cdef inline void update_piece(const Pieces* pieces, Py_ssize_t piece, real* gradient) noexcept nogil:
-    cdef Py_ssize_t first = piece * UPDATE_SIZE
-    update(pieces.step, first, min(UPDATE_SIZE, pieces.step.n - first), gradient + first)
+cdef inline void update_piece(const UpdateTask* task, Py_ssize_t piece, real* gradient) noexcept nogil:
+    cdef Py_ssize_t start = piece * UPDATE_SIZE, first = task.first + start
+    update(task.step, first, min(UPDATE_SIZE, task.n - start), gradient + first)
 
 
-cdef inline void update_piece_f32(void* pieces, Py_ssize_t piece, Py_ssize_t thread) noexcept nogil:
-    update_piece(<const Pieces*>pieces, piece, <float*>(<const Pieces*>pieces).gradient)
+cdef inline void update_piece_f32(void* task, Py_ssize_t piece, Py_ssize_t thread) noexcept nogil:
+    update_piece(<const UpdateTask*>task, piece, <float*>(<const UpdateTask*>task).gradient)
 
 
-cdef inline void update_piece_f64(void* pieces, Py_ssize_t piece, Py_ssize_t thread) noexcept nogil:
-    update_piece(<const Pieces*>pieces, piece, <double*>(<const Pieces*>pieces).gradient)
+cdef inline void update_piece_f64(void* task, Py_ssize_t piece, Py_ssize_t thread) noexcept nogil:
+    update_piece(<const UpdateTask*>task, piece, <double*>(<const UpdateTask*>task).gradient)
+
+
+cdef inline void update_range(
+    const Step* step,
+    double factor,  # of the learning rate
+    Py_ssize_t first,
+    Py_ssize_t n,
+    real* gradient,  # INOUT, of all parameters
+    int threads,
+) noexcept nogil:
+    """One step for n parameters from `first` on."""
+    cdef Step scaled = step[0]
+    cdef UpdateTask task = UpdateTask(&scaled, gradient, first, n)
+    cdef Py_ssize_t pieces = (n + UPDATE_SIZE - 1) // UPDATE_SIZE
+    scaled.learning_rate *= factor
+    scaled.rate *= factor
+    if real is float:
+        team_run(threads, pieces, update_piece_f32, &task)
+    else:
+        team_run(threads, pieces, update_piece_f64, &task)
 
 
 cdef inline void update_all(
+    const Graph* graph,
     const Step* step,
-    real* gradient,  # INOUT, of all parameters; clipped in place
-    int threads,
+    real* gradient,  # INOUT, of all parameters, 0 where they are not trained; clipped in place
 ) noexcept nogil:
-    """One step for all parameters."""
-    cdef Pieces pieces = Pieces(step, gradient)
-    cdef Py_ssize_t n_pieces = (step.n + UPDATE_SIZE - 1) // UPDATE_SIZE
+    """One step for all parameters that are trained."""
+    cdef const Op* op
+    cdef Py_ssize_t i, n_biases
     if step.settings.clip_norm > 0:
         clip_norm(step.settings, step.n, gradient)
-    if real is float:
-        team_run(threads, n_pieces, update_piece_f32, &pieces)
-    else:
-        team_run(threads, n_pieces, update_piece_f64, &pieces)
+    if graph.uniform:
+        update_range(step, 1, 0, step.n, gradient, graph.threads)
+        return
+    for i in range(graph.n_ops):
+        op = &graph.ops[i]
+        if op.weights >= 0 and op.trainable:
+            n_biases = op.n_outputs if op.biases >= 0 else 0
+            update_range(
+                step, op.learning_rate_factor, op.weights, op.n_weights, gradient, graph.threads)
+            update_range(
+                step, op.bias_learning_rate_factor, op.weights + op.n_weights, n_biases, gradient,
+                graph.threads)

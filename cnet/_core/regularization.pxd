@@ -1,58 +1,12 @@
-"""What holds a layer's weights and outputs back while it learns: dropout, penalties, bounded norms."""
+"""Penalties on weights, and a limit to their norm."""
 
-from libc.stdint cimport uint32_t, uint64_t
-
+from cnet._core.graph cimport Graph, Op, weights_of
 from cnet._core.scalar cimport absolute, real, square_root
-
-
-cdef inline uint64_t mix(uint64_t x) noexcept nogil:
-    """A number that looks random for each x (Steele, Lea and Flood, 2014: SplitMix64)."""
-    x += <uint64_t>0x9E3779B97F4A7C15
-    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
-    return x ^ (x >> 31)
 
 
 # Numbers that are summed side by side.
 cdef enum:
     SUMS = 64
-
-
-cdef inline void drop(
-    uint64_t key,
-    double share,
-    Py_ssize_t n,
-    const real* a,  # IN
-    real* mask,  # OUT
-    real* passed,  # OUT
-) noexcept nogil:
-    """mask = 0 for that share of all, at random, otherwise 1 / (1 - share); passed = a mask.
-
-    An element's random number is a function of its place and the key (Salmon et al., 2011), here a hash
-    of 32 bits found by Wellons (2018), which the compiler vectorises.
-    """
-    cdef uint32_t place = <uint32_t>key, second = <uint32_t>(key >> 32), hash
-    cdef uint32_t bound = <uint32_t>(share * 4294967296.0)
-    cdef real kept = <real>(1 / (1 - share))
-    cdef Py_ssize_t i
-    for i in range(n):
-        place += <uint32_t>0x9E3779B1
-        hash = (place ^ (place >> 16)) * <uint32_t>0x21F0AAAD
-        hash = ((hash ^ (hash >> 15)) + second) * <uint32_t>0x735A2D97
-        hash = hash ^ (hash >> 15)
-        mask[i] = 0 if hash < bound else kept
-        passed[i] = a[i] * mask[i]
-
-
-cdef inline void multiply(
-    Py_ssize_t n,
-    const real* mask,  # IN
-    real* delta,  # INOUT
-) noexcept nogil:
-    """delta = delta mask."""
-    cdef Py_ssize_t i
-    for i in range(n):
-        delta[i] = delta[i] * mask[i]
 
 
 cdef inline double penalty(
@@ -70,10 +24,10 @@ cdef inline double penalty(
     while first + SUMS <= n:
         for j in range(SUMS):
             sums[j] = 0
-        # Side by side, which vectors can do and one sum could not; and block by block, which keeps digits.
+        # Side by side, since a single sum cannot be vectorised; and block by block, which keeps digits.
         stop = min(n, first + 64 * SUMS)
         while first + SUMS <= stop:
-            # Of large weights the squares overflow, which is nothing to l1.
+            # The squares of large weights overflow, which must not reach l1.
             if l2 > 0:
                 for j in range(SUMS):
                     sums[j] += weights_IO[first + j] * weights_IO[first + j] * square
@@ -108,16 +62,32 @@ cdef inline void add_penalty_gradient(
             gradient[i] += first if weights[i] > 0 else (-first if weights[i] < 0 else 0)
 
 
-cdef inline void bound_norms(
-    double most,
+cdef inline double penalties(
+    const Graph* graph,
+    const real* like,
+) noexcept nogil:
+    """What l1 and l2 of all operations add to the loss."""
+    cdef Py_ssize_t i
+    cdef const Op* op
+    cdef double total = 0
+    for i in range(graph.n_ops):
+        op = &graph.ops[i]
+        if op.l1 > 0 or op.l2 > 0:
+            total += penalty(
+                op.l1, op.l2, op.n_inputs, op.n_outputs, weights_of(graph, op, like))
+    return total
+
+
+cdef inline void limit_norms(
+    double max_norm,
     Py_ssize_t I,
     Py_ssize_t O,
     real* weights_IO,  # INOUT
     real* factors_O,  # scratch
 ) noexcept nogil:
-    """Shrink each neuron's weights to a Euclidean norm of at most `most` (Srebro et al., 2005)."""
+    """Shrink each neuron's weights to a Euclidean norm of at most `max_norm` (Srebro et al., 2005)."""
     cdef Py_ssize_t i, j
-    cdef real bound = <real>most
+    cdef real limit = <real>max_norm
     for j in range(O):
         factors_O[j] = 0
     for i in range(I):
@@ -125,9 +95,23 @@ cdef inline void bound_norms(
             factors_O[j] += weights_IO[i * O + j] * weights_IO[i * O + j]
     for j in range(O):
         factors_O[j] = square_root(factors_O[j])
-        # Of a norm that overflows NaN, which is seen, and not 0, which would be a neuron lost unseen.
+        # A norm that overflows gives NaN, which ends the training; 0 would delete the neuron silently.
         factors_O[j] = (
-            bound / factors_O[j] + (factors_O[j] - factors_O[j]) if factors_O[j] > bound else <real>1)
+            limit / factors_O[j] + (factors_O[j] - factors_O[j]) if factors_O[j] > limit else <real>1)
     for i in range(I):
         for j in range(O):
             weights_IO[i * O + j] = weights_IO[i * O + j] * factors_O[j]
+
+
+cdef inline void apply_max_norm(
+    const Graph* graph,
+    real* scratch,  # as many elements as the widest operation has outputs
+) noexcept nogil:
+    """Bring the weights back within the max_norm of their operations, after a step."""
+    cdef Py_ssize_t i
+    cdef const Op* op
+    for i in range(graph.n_ops):
+        op = &graph.ops[i]
+        if op.max_norm > 0 and op.trainable:
+            limit_norms(
+                op.max_norm, op.n_inputs, op.n_outputs, <real*>weights_of(graph, op, scratch), scratch)

@@ -1,0 +1,78 @@
+"""The operation table as Python hands it over: checked, and planned in a copy."""
+
+cimport numpy as cnp
+
+from cnet._core.activations cimport LINEAR, SOFTMAX
+from cnet._core.checks cimport described
+from cnet._core.graph cimport Graph, Op
+from cnet._core.ops cimport (
+    BATCH_NORM, DENSE, LAYER_NORM, RESIDUAL_BEGIN, RESIDUAL_END, plan_graph)
+from cnet._core.team cimport TEAM_MOST_THREADS
+
+
+cdef inline int check_operations(const Op* ops, Py_ssize_t n_ops, Graph* graph) except -1:
+    """Refuse a table whose operations do not fit together, the parameters or the buffers."""
+    cdef Py_ssize_t i, n_outputs, n_weights
+    cdef const Op* op
+    cdef bint sound
+    if n_ops < 1:
+        raise ValueError("the table must have at least one operation")
+    n_outputs = ops[0].n_inputs
+    for i in range(n_ops):
+        op = &ops[i]
+        sound = (
+            0 <= op.kind <= RESIDUAL_END and op.n_inputs == n_outputs and op.n_inputs >= 1
+            and op.n_outputs >= 1 and LINEAR <= op.activation <= SOFTMAX
+            and 0 <= op.dropout < 1 and (op.kind == DENSE or op.n_outputs == op.n_inputs))
+        n_weights = op.n_inputs * op.n_outputs if op.kind == DENSE else op.n_outputs
+        if op.weights >= 0:
+            sound = sound and (
+                op.n_weights == n_weights and op.weights + n_weights <= graph.n_parameters
+                and (op.kind == DENSE or op.kind == LAYER_NORM or op.kind == BATCH_NORM))
+            if op.biases >= 0:
+                sound = sound and (
+                    op.biases == op.weights + n_weights
+                    and op.biases + op.n_outputs <= graph.n_parameters)
+        else:
+            sound = sound and op.kind != DENSE and op.biases < 0
+        if op.kind == BATCH_NORM:
+            sound = sound and (
+                op.statistics >= 0 and op.statistics + 2 * op.n_outputs <= graph.n_buffers)
+        if op.kind == RESIDUAL_BEGIN or op.kind == RESIDUAL_END:
+            sound = sound and 0 <= op.partner < n_ops and (
+                ops[op.partner].partner == i and ops[op.partner].n_inputs == op.n_inputs
+                and ops[op.partner].kind == RESIDUAL_BEGIN + RESIDUAL_END - op.kind
+                and (op.partner > i) == (op.kind == RESIDUAL_BEGIN))
+        if not sound:
+            raise ValueError(f"operation {i} does not fit the table, the parameters or the buffers")
+        n_outputs = op.n_outputs
+    graph.n_inputs = ops[0].n_inputs
+    graph.n_outputs = n_outputs
+    return 0
+
+
+cdef inline plan_operations(Graph* graph, operations, tuple layout, bint training, int dtype, record):
+    """Check a table of records, and plan a copy of it, which is returned."""
+    cdef Py_ssize_t capacity, block
+    cdef int threads
+    capacity, block, threads = layout
+    if capacity < 1 or block < 1 or not 1 <= threads <= TEAM_MOST_THREADS:
+        raise ValueError(f"layout must be rows, rows of a block and threads, got {layout}")
+    if type(operations) is not cnp.ndarray or operations.dtype != record or operations.ndim != 1:
+        raise ValueError(f"operations must be a table of dtype {record}, got {described(operations)}")
+    table = operations.copy()
+    graph.ops = <Op*>cnp.PyArray_DATA(table)
+    graph.n_ops = cnp.PyArray_DIM(table, 0)
+    check_operations(graph.ops, graph.n_ops, graph)
+    graph.capacity = capacity
+    graph.block = block
+    graph.threads = threads
+    graph.training = training
+    graph.transposed = False
+    if dtype == cnp.NPY_FLOAT32:
+        plan_graph[float](graph, NULL)
+    else:
+        plan_graph[double](graph, NULL)
+    return table
+
+

@@ -185,7 +185,7 @@ def test_losses_agree():
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (5, 4, 3)], ids=str)
 def test_online_learning_in_plain_python_is_cnets(sizes):
     workload = online.Workload(sizes, rows=20)
-    plain, net = online.PlainNetwork(workload.start()), online.cnet_network(workload)
+    plain, net = online.PlainNetwork(workload.initial_weights()), online.cnet_network(workload)
     x, y = workload.data()
     total = plain.train(x, y, online.LEARNING_RATE, 3)
     history = net.train(x, y, online.LEARNING_RATE, 3, shuffle=False, verbose=False)
@@ -215,7 +215,7 @@ def test_predictions_are_compared_before_they_are_timed():
     net.parameters[:] = 0
     np.testing.assert_allclose(net.predict(x), 1 / 3, rtol=1e-6)
     with pytest.raises(AssertionError, match="stub"):
-        predictors.agree({"stub": lambda: np.zeros((7, 3))}, net.predict(x))
+        predictors.check_agreement({"stub": lambda: np.zeros((7, 3))}, net.predict(x))
 
 
 # Numbers
@@ -231,7 +231,7 @@ def test_turns_are_taken():
 
         return timed
 
-    times = measure.by_turns({"a": task("a"), "b": task("b")}, QUICK, count=3)
+    times = measure.interleaved({"a": task("a"), "b": task("b")}, QUICK, count=3)
     assert order == ["a", "b", "a", "b"]
     assert times == {"a": [2, 2], "b": [2, 2]}
 
@@ -321,7 +321,7 @@ def write_customers(folder, n=300):
 def test_real_data_are_learnt_by_both(tmp_path, capsys, monkeypatch):
     pytest.importorskip("sklearn", reason="scikit-learn is the peer")
     # The other tests want all cores.
-    monkeypatch.setattr(real_data.machine, "stay_on", lambda cores: None)
+    monkeypatch.setattr(real_data.machine, "pin_to", lambda cores: None)
     write_customers(tmp_path)
     real_data.main(["--data", str(tmp_path), "--seeds", "2", "churn", "adult"])
     out, err = capsys.readouterr()

@@ -72,7 +72,7 @@ cdef extern from "tile.h" nogil:
 
 
 cdef enum:
-    # Depth of a panel, which stays in the nearest caches while the rows of A pass. Best of 128 to 512, measured.
+    # Depth of a panel, which stays in the nearest caches while rows of A pass. Measured: best of 128 to 512.
     PANEL_DEPTH = 384
     # Maximum depth of the last panel. A separate shallow panel would cost a pass over C like any other.
     LAST_DEPTH = 432

@@ -149,7 +149,7 @@ CONTAINERS = {
     "subclass": lambda a: a.view(Tagged),
     "masked array without masked values": np.ma.array,
     "DataFrame": lambda a: pd.DataFrame(a) if a.ndim == 2 else pd.Series(a),
-    "DataFrame with an index of its own": lambda a: (
+    "DataFrame with a custom index": lambda a: (
         pd.DataFrame(a, index=range(9, 9 - len(a), -1))
         if a.ndim == 2
         else pd.Series(a, index=range(9, 9 - len(a), -1))

@@ -9,7 +9,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# CNET_DEBUG=1 enables bounds checks, for the tests. CNET_SANITIZE=1 enables AddressSanitizer and UBSan.
+# CNET_DEBUG=1: bounds checks on, for the tests. CNET_SANITIZE=1: AddressSanitizer and UBSan.
 DEBUG = os.environ.get("CNET_DEBUG") == "1"
 SANITIZE = os.environ.get("CNET_SANITIZE") == "1"
 

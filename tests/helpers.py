@@ -65,9 +65,10 @@ def refused(*words, error=ValueError, of=()):
 
 
 class Interruption:
-    """Sends Ctrl-C to this process after `delay` seconds, and measures the time since then.
+    """Ctrl-C, sent to this process after `delay` seconds, and how long ago that was.
 
-    The time is the CPU time of this process, so that other load on the machine does not matter.
+    How long is counted in seconds of this process's own, so that what else the machine has to do does
+    not matter.
     """
 
     def __init__(self, delay):

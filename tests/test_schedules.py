@@ -329,7 +329,7 @@ def test_a_schedule_that_returns_no_rates(function):
     np.testing.assert_array_equal(net.parameters, parameters)
 
 
-# Effect on the optimizers
+# What optimizers make of them
 
 OPTIMIZERS = {
     "sgd": (cnet.SGD(), reference.SGD(0.1)),

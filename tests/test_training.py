@@ -648,7 +648,7 @@ def test_divergence_error_can_be_pickled():
 
 # Ctrl-C and other signals
 
-# Maximum seconds until KeyboardInterrupt, with as many again for a machine that others share.
+# Seconds until KeyboardInterrupt, and as many more for a machine whose caches and clock others share.
 LATENCY, MARGIN = 0.2, 0.2
 
 

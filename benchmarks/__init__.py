@@ -1,1 +1,4 @@
-"""cnet beside its peers, on the same data and on one core: see ``python -m benchmarks --help``."""
+"""Comparison of cnet with other libraries, on the same data and on one core.
+
+See ``python -m benchmarks --help``.
+"""

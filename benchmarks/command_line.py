@@ -1,4 +1,4 @@
-"""The command line: what is run, against whom, and where the results go."""
+"""The command line: selects workloads, peers and the output folder."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ GROUPS: dict[str, Group] = {
     "import": imports.GROUP,
 }
 DESCRIPTION = """\
-Time cnet beside other libraries, by turns on one and the same core, and write tables of ratios
-(results.md), every single time (results.json) and plots into a folder.
+Compare the speed of cnet with that of other libraries. Runs are interleaved on the same core. Tables of
+ratios (results.md), every single time (results.json) and plots are written to a folder.
 """
 EXAMPLES = """\
 examples:
   python -m benchmarks                      everything, about ten minutes
   python -m benchmarks --quick              everything on less data, about a minute
   python -m benchmarks mnist wide           two workloads
-  python -m benchmarks train --peers torch  all workloads of training, against PyTorch alone
-  python -m benchmarks --list               what there is
+  python -m benchmarks train --peers torch  all training workloads, against PyTorch only
+  python -m benchmarks --list               all groups, workloads and peers
 
-What is not installed is left out, and named. PyTorch has to be installed by hand, see
+Peers that are not installed are skipped, with a message. PyTorch must be installed by hand, see
 docs/benchmarks.md.
 """
 
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         "workloads",
         nargs="*",
         metavar="workload",
-        help=f"a name from --list, or a group of them: {', '.join(GROUPS)}; default: all",
+        help=f"a name from --list, or a group: {', '.join(GROUPS)}; default: all",
     )
     found.add_argument(
         "--peers",
@@ -72,17 +72,17 @@ def parser() -> argparse.ArgumentParser:
         choices=list(PEERS),
         default=list(PEERS),
         metavar="PEER",
-        help=f"whom to compare with, of {', '.join(PEERS)}; default: all that are installed",
+        help=f"libraries to compare with, from {', '.join(PEERS)}; default: all that are installed",
     )
     found.add_argument(
         "--repetitions",
         type=positive_integer,
-        help="timings of each, of which the median counts; default: 5, with --quick 3",
+        help="number of timings per contestant; the median is reported; default: 5, with --quick 3",
     )
     found.add_argument(
         "--seconds",
         type=positive_number,
-        help="what one timing should take; default: 0.5, with --quick 0.05",
+        help="duration of one timing; default: 0.5, with --quick 0.05",
     )
     found.add_argument(
         "--quick",
@@ -92,11 +92,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--iterations",
         type=positive_integer,
-        help="of the full-batch tutorial; default: 100000, with --quick 10000",
+        help="steps of the full-batch tutorial; default: 100000, with --quick 10000",
     )
-    found.add_argument(
-        "--core", type=int, help="the core to stay on; default: the last that may be used"
-    )
+    found.add_argument("--core", type=int, help="core to run on; default: the last available one")
     found.add_argument(
         "--fann-python",
         default="/usr/bin/python3",
@@ -108,17 +106,17 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("benchmark-results"),
         metavar="FOLDER",
-        help="where the files go; default: %(default)s",
+        help="output folder; default: %(default)s",
     )
     found.add_argument(
-        "--plots", choices=["png", "svg"], default="png", help="their format; default: %(default)s"
+        "--plots", choices=["png", "svg"], default="png", help="plot format; default: %(default)s"
     )
     found.add_argument("--list", action="store_true", help="list groups, workloads and peers")
     return found
 
 
 def positive_integer(text: str) -> int:
-    """Return a number of times."""
+    """Parse an integer of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
@@ -126,7 +124,7 @@ def positive_integer(text: str) -> int:
 
 
 def positive_number(text: str) -> float:
-    """Return a time."""
+    """Parse a finite number above 0."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
@@ -134,7 +132,7 @@ def positive_number(text: str) -> float:
 
 
 def listing() -> str:
-    """Return what there is to choose from."""
+    """Return the text of ``--list``."""
     lines = []
     for name, group in GROUPS.items():
         peers = f", against {', '.join(PEERS[peer].title for peer in group.peers)}"
@@ -145,12 +143,12 @@ def listing() -> str:
 
 
 def chosen(names: Sequence[str]) -> dict[str, list[str]]:
-    """Return the workloads asked for by their groups, in the order of the list; all for no names.
+    """Return the selected workloads by group, in the order of the list; all if there are no names.
 
     Raises
     ------
     ValueError
-        Where there is no such name.
+        If a name is neither a workload nor a group.
     """
     known = {*GROUPS, *(workload for group in GROUPS.values() for workload in group.workloads)}
     unknown = [name for name in names if name not in known]
@@ -168,7 +166,7 @@ def chosen(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Return the settings, with their defaults; which peers are installed is still to be seen."""
+    """Return the settings with their defaults; the installed peers are not determined yet."""
     quick = arguments.quick
     return Settings(
         peers=(),
@@ -182,7 +180,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line, measure and write."""
+    """Parse the command line, run the benchmarks and write the results."""
     command_line = parser()
     arguments = command_line.parse_args(argv)
     if arguments.list:
@@ -204,13 +202,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: argparse.Namespace, workloads: dict[str, list[str]], core: int) -> None:
-    """Measure on a core, and write after each group, so that nothing is lost on the way."""
+    """Run the benchmarks on a core, and write the results after each group in case a later one fails."""
     from benchmarks import plots
     from benchmarks.report import DATA, TABLES, Report, section
 
     settings = settings_of(arguments)
-    # Before any library is imported that would start a thread for each core.
-    machine.stay_on([core])
+    # Before importing any library that starts a thread for each core.
+    machine.pin_to([core])
     taking_part = {peer for name in workloads for peer in GROUPS[name].peers}
     wanted = [peer for peer in arguments.peers if peer in taking_part]
     reasons = {peer: PEERS[peer].missing(arguments.fann_python) for peer in wanted}
@@ -239,7 +237,7 @@ def run(arguments: argparse.Namespace, workloads: dict[str, list[str]], core: in
 
 
 def versions(peers: tuple[str, ...]) -> dict[str, str]:
-    """Return the versions of all that takes part."""
+    """Return the versions of cnet, NumPy and the peers."""
     from cnet import __version__
     from cnet._core import ISA
 

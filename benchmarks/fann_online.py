@@ -1,7 +1,7 @@
-"""libfann's part of the online workloads, for a Python that need have nothing but libfann's binding.
+"""The online workloads with libfann, for a Python that needs only libfann's binding.
 
-Reads a line of JSON that says what to train, answers with the mean squared error after that, and then
-answers every further line, a number of epochs, with the seconds they took.
+Reads a line of JSON with the training task and prints the mean squared error after training. Each
+further line is a number of epochs; the answer is the seconds they took.
 """
 
 import json
@@ -19,11 +19,11 @@ net.create_standard_array(task["sizes"])
 net.randomize_weights(-0.5, 0.5)
 net.set_training_algorithm(libfann.TRAIN_INCREMENTAL)
 net.set_learning_rate(task["learning_rate"])
-# The squared error, as the others have it, without the arctangent that is libfann's default.
+# The squared error, as for the other contestants; libfann's default applies an arctangent.
 net.set_train_error_function(libfann.ERRORFUNC_LINEAR)
 net.set_activation_function_hidden(sigmoid)
 net.set_activation_function_output(sigmoid)
-# With this it is 1 / (1 + exp(-z)).
+# With a steepness of 0.5, the sigmoid is 1 / (1 + exp(-z)).
 net.set_activation_steepness_hidden(0.5)
 net.set_activation_steepness_output(0.5)
 error = 0.0

@@ -1,4 +1,4 @@
-"""The full-batch tutorial: two layers of sigmoids, all fifteen rows in every step, float64."""
+"""The full-batch tutorial: two sigmoid layers, all fifteen rows in every step, float64."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.groups import Group
-from benchmarks.measure import Result, Settings, Task, by_turns, timed
+from benchmarks.measure import Result, Settings, Task, interleaved, timed
 from benchmarks.peers import PEERS
 
 ZEROS = [(0, 0), (0, 1), (0, 2), (-1, 0), (-2, -2), (-2, -1), (-1, -1)]
@@ -20,7 +20,7 @@ SIZES = (2, 4, 1)
 
 
 class NumpyTutorial:
-    """The tutorial's algorithm, as it stands there."""
+    """The tutorial's algorithm, unchanged."""
 
     def __init__(self) -> None:
         np.random.seed(1)
@@ -28,7 +28,7 @@ class NumpyTutorial:
         self.weights2 = 2 * np.random.random(SIZES[1:]) - 1
 
     def train(self, iterations: int) -> None:
-        """Make so many steps."""
+        """Make `iterations` steps."""
         for _ in range(iterations):
             hidden = self.sigmoid(np.dot(INPUTS, self.weights1))
             output = self.sigmoid(np.dot(hidden, self.weights2))
@@ -42,12 +42,12 @@ class NumpyTutorial:
         return 1 / (1 + np.exp(-z))
 
     def derivative(self, output: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the sigmoid's derivative, from its value."""
+        """Return the sigmoid's derivative, computed from its output."""
         return output * (1 - output)
 
 
 def cnet_task() -> Task:
-    """Return the task of ``cnet.classic``, with the tutorial's start."""
+    """Return the task for ``cnet.classic``, with the tutorial's initial weights."""
     from cnet import classic
 
     np.random.seed(1)
@@ -61,19 +61,19 @@ def cnet_task() -> Task:
 
 
 def measure(name: str, settings: Settings) -> list[Result]:
-    """Time all iterations at once, as the tutorial runs."""
+    """Time all iterations in one call, as in the tutorial."""
     iterations = settings.iterations
     tasks = {"cnet": cnet_task()}
     if "numpy" in settings.peers:
         tasks[PEERS["numpy"].title] = timed(NumpyTutorial().train)
     for task in tasks.values():
         task(100)
-    times = by_turns(tasks, settings, count=iterations)
+    times = interleaved(tasks, settings, count=iterations)
     return [
         Result(
             name,
             {"net": "-".join(map(str, SIZES)), "rows": len(INPUTS), "iterations": iterations},
-            "ms in all",
+            "ms in total",
             1e3,
             {title: [s * iterations for s in seconds] for title, seconds in times.items()},
         )
@@ -82,7 +82,7 @@ def measure(name: str, settings: Settings) -> list[Result]:
 
 GROUP = Group(
     title="Full-batch tutorial",
-    about="`cnet.classic` and the tutorial's own NumPy, the same steps from the same start; one core.",
+    about="`cnet.classic` and the tutorial's NumPy code: the same steps and initial weights, one core.",
     workloads={"fullbatch": "2-4-1, 15 rows, float64, 100,000 iterations"},
     peers=("numpy",),
     measure=measure,

@@ -1,4 +1,4 @@
-"""What a kind of workload is, for the command line and the report."""
+"""Groups of workloads, as the command line and the report use them."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from benchmarks.measure import Result, Settings
 
 
 def no_notes(results: list[Result]) -> list[str]:
-    """Return what is to be said below most tables."""
+    """Return no notes: the default for a group."""
     return []
 
 
 @dataclass(frozen=True)
 class Group:
-    """A kind of workload: a table and a plot.
+    """A group of workloads, with one table and one plot.
 
     Attributes
     ----------
     title : str
     about : str
-        What is measured, above the table.
+        Text above the table that says what is measured.
     workloads : mapping
-        By name, each with a ``str`` that says what it is.
+        Workloads by name; the ``str`` of each describes it.
     peers : tuple of str
-        Who can take part.
+        Peers that can take part.
     measure : callable
-        Measures the workload of that name.
+        Measures the workload with a given name.
     growth : bool
-        Whether the plot is of cost by size, not of ratios.
+        Whether to plot cost by size instead of ratios.
     notes : callable
-        Says what the results show, below the table.
+        Returns comments on the results, shown below the table.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Growth: how the time of an epoch follows the number of rows and of parameters."""
+"""Growth: how the time of an epoch depends on the number of rows and of parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks import training
 from benchmarks.groups import Group
-from benchmarks.measure import Result, Settings, by_turns, timed
+from benchmarks.measure import Result, Settings, interleaved, timed
 from benchmarks.workloads import Workload
 
 ROWS = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -20,7 +20,7 @@ N_INPUTS, N_CLASSES = 32, 10
 
 
 def two_equal_layers(n_parameters: int) -> tuple[int, ...]:
-    """Return a network of two hidden layers of one width with about so many parameters."""
+    """Return the sizes of a network with two equal hidden layers and about `n_parameters` parameters."""
     # width² + (inputs + classes + 2 biases) · width + classes parameters
     linear = N_INPUTS + N_CLASSES + 2
     width = round((math.sqrt(linear**2 + 4 * (n_parameters - N_CLASSES)) - linear) / 2)
@@ -28,7 +28,7 @@ def two_equal_layers(n_parameters: int) -> tuple[int, ...]:
 
 
 def parameters_of(sizes: Sequence[int]) -> int:
-    """Return how many weights and biases a network has."""
+    """Return the number of weights and biases of a network."""
     return sum((n_inputs + 1) * n_neurons for n_inputs, n_neurons in pairwise(sizes))
 
 
@@ -41,17 +41,17 @@ def workloads_of(name: str, settings: Settings) -> list[Workload]:
 
 
 def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
-    """Return p of the power law, time ~ size^p, that is closest on logarithmic axes."""
+    """Return the exponent p of the power law time ~ size^p, fitted on logarithmic axes."""
     return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
 
 
 def measure(name: str, settings: Settings) -> list[Result]:
-    """Time epochs of every size."""
+    """Time epochs for every size."""
     workloads = workloads_of(name, settings)
     trainers = {str(workload): training.trainers(workload, ())["cnet"] for workload in workloads}
     for train in trainers.values():
         train(1)
-    times = by_turns({key: timed(train) for key, train in trainers.items()}, settings)
+    times = interleaved({key: timed(train) for key, train in trainers.items()}, settings)
     results = []
     for workload in workloads:
         n_parameters = parameters_of(workload.sizes)
@@ -72,7 +72,7 @@ def measure(name: str, settings: Settings) -> list[Result]:
 
 
 def notes(results: list[Result]) -> list[str]:
-    """Say which power of the size the time follows."""
+    """Return the exponent of each power law, as text."""
     lines = []
     for name in dict.fromkeys(result.workload for result in results):
         own = [result for result in results if result.workload == name]
@@ -84,7 +84,7 @@ def notes(results: list[Result]) -> list[str]:
 
 GROUP = Group(
     title="Growth",
-    about="An epoch of cnet's with Adam in float32, by rows and by parameters; one core.",
+    about="An epoch of cnet with Adam in float32, by rows and by parameters; one core.",
     workloads={
         "growth-rows": "1,000 to 1,000,000 rows, 20-100-2, batch 200",
         "growth-parameters": "1,000 to 10,000,000 parameters, 1,024 rows, batch 128",

@@ -1,4 +1,4 @@
-"""How long ``import cnet`` takes, and how long ``import numpy``, which is a part of it."""
+"""Import time of ``import cnet`` and of ``import numpy``, which it includes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import subprocess
 import sys
 
 from benchmarks.groups import Group
-from benchmarks.measure import Result, Settings, Task, by_turns
+from benchmarks.measure import Result, Settings, Task, interleaved
 
 IMPORTS = 5
 
 
 def import_task(module: str) -> Task:
-    """Return a task that imports in a fresh interpreter, which times itself."""
+    """Return a task that imports `module` in a fresh interpreter, which times itself."""
     code = f"from time import perf_counter as t; s = t(); import {module}; print(t() - s)"
 
     def task(count: int) -> float:
@@ -24,11 +24,11 @@ def import_task(module: str) -> Task:
 
 
 def measure(name: str, settings: Settings) -> list[Result]:
-    """Time imports after one that has filled the system's cache of files."""
+    """Time imports, after one import that fills the system's file cache."""
     tasks = {"cnet": import_task("cnet"), "NumPy": import_task("numpy")}
     for task in tasks.values():
         task(1)
-    return [Result(name, {}, "ms", 1e3, by_turns(tasks, settings, count=IMPORTS))]
+    return [Result(name, {}, "ms", 1e3, interleaved(tasks, settings, count=IMPORTS))]
 
 
 GROUP = Group(

@@ -1,4 +1,4 @@
-"""Latency: how long a single row takes, to be predicted or to be learned."""
+"""Latency: the time to predict or to learn a single row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUANTILES = {"median": 50, "99th percentile": 99}
 
 
 def prediction(settings: Settings) -> dict[str, Call]:
-    """Return the ways to get the outputs for a row."""
+    """Return the contestants' calls that predict a row."""
     net = network(SIZES)
     row = np.linspace(-1, 1, SIZES[0], dtype=np.float32)
     predictor = net.predictor()
@@ -34,11 +34,11 @@ def prediction(settings: Settings) -> dict[str, Call]:
 
 
 def learning(settings: Settings) -> dict[str, Call]:
-    """Return the ways to make a step of plain gradient descent after a row."""
+    """Return the contestants' calls that make a step of plain gradient descent on a row."""
     net = network(SIZES)
     row = np.linspace(-1, 1, SIZES[0], dtype=np.float32)
     target = np.array([0, 1], np.float32)
-    # train_one goes on with the optimizer of the last training.
+    # train_one uses the optimizer of the last training.
     net.train(row[None], target[None], LEARNING_RATE, 1, optimizer="sgd", verbose=False)
     other = net.copy()
     calls: dict[str, Call] = {
@@ -55,7 +55,7 @@ def learning(settings: Settings) -> dict[str, Call]:
 
 
 def torch_step(row: Any) -> Call:
-    """Return a step of PyTorch's SGD, its fused one."""
+    """Return a step of PyTorch's fused SGD."""
     import torch
 
     torch.set_num_threads(1)
@@ -99,7 +99,7 @@ CONTESTANTS: dict[str, Callable[[Settings], dict[str, Call]]] = {
 
 
 def measure(name: str, settings: Settings) -> list[Result]:
-    """Time every call by itself, and a call of an empty function, to show what the clock takes."""
+    """Time every call individually, and an empty function, to show the overhead of the clock."""
     calls = {**CONTESTANTS[name](settings), "": lambda: None}
     times = single_calls(calls, settings, QUICK_CALLS if settings.quick else CALLS)
     clock = 1e6 * float(np.median(times.pop("")))
@@ -122,8 +122,8 @@ def measure(name: str, settings: Settings) -> list[Result]:
 GROUP = Group(
     title="Latency",
     about=(
-        "One row at a time, float32, one core; every call is timed by itself, the clock included. "
-        "PyTorch gets a tensor, the others an array of NumPy's."
+        "One row at a time, float32, one core. Every call is timed individually, and times include the "
+        "clock. PyTorch gets a tensor, the others a NumPy array."
     ),
     workloads=WORKLOADS,
     peers=("onnxruntime", "torch", "sklearn"),

@@ -1,4 +1,4 @@
-"""What the measurements ran on, and how they are kept on one core of it."""
+"""Information about the machine, and pinning of the process to a core."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def allowed_cores() -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0))) if CAN_PIN else tuple(range(os.cpu_count() or 1))
 
 
-def stay_on(cores: Iterable[int]) -> None:
-    """Keep this process and all that it starts on these cores, where the system can."""
+def pin_to(cores: Iterable[int]) -> None:
+    """Pin this process and its children to `cores`, if the system supports it."""
     if CAN_PIN:
         os.sched_setaffinity(0, cores)
 
@@ -24,7 +24,7 @@ def stay_on(cores: Iterable[int]) -> None:
 def processor() -> str:
     """Return the processor's name."""
     try:
-        # On Linux platform.processor() knows no more than the architecture.
+        # On Linux, platform.processor() returns only the architecture.
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
@@ -32,7 +32,7 @@ def processor() -> str:
 
 
 def describe() -> dict[str, str | int]:
-    """Return what a reader of the figures wants to know about the machine."""
+    """Return the facts about the machine that readers of the results need."""
     return {
         "processor": processor(),
         "cores": os.cpu_count() or 1,

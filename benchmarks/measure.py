@@ -1,4 +1,4 @@
-"""How everything is timed: by turns, so that a noisy moment of the machine hits all of them."""
+"""Timing. Contestants are interleaved, so that noise on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-# Does its work so many times and returns how many seconds that took.
+# Does its work a given number of times and returns the elapsed seconds.
 Task: TypeAlias = Callable[[int], float]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says about all measurements.
+    """Settings from the command line that apply to all measurements.
 
     Attributes
     ----------
     peers : tuple of str
-        Those to compare with that are installed here.
+        Installed peers to compare with.
     repetitions : int
-        Timings of each contestant, of which the median counts.
+        Number of timings per contestant; the median is reported.
     seconds : float
-        What one timing should take; work that takes longer is done once.
+        Duration of one timing; work that takes longer is done once.
     quick : bool
-        Smaller workloads.
+        Whether to use smaller workloads.
     iterations : int
-        Of the full-batch tutorial.
+        Steps of the full-batch tutorial.
     fann_python : str
         A Python that has libfann's binding.
     cores : tuple of int
-        Those that workloads on several threads may use.
+        Cores that multithreaded workloads may use.
     """
 
     peers: tuple[str, ...]
@@ -56,18 +56,17 @@ class Result:
         Columns that describe the row.
     unit : str
     scale : float
-        How many of that unit are a second.
+        Number of units per second.
     times : dict of list of float
-        For each contestant its seconds, repetition by repetition. The others are compared with the
-        first.
+        Seconds of each repetition, by contestant. The first contestant is the baseline.
     more : dict of str
         Columns after the ratios.
     losses : dict of float
-        The contestants' losses after the same number of epochs from the same start.
+        The contestants' losses after the same number of epochs from the same initial weights.
     loss_epochs : int
-        That number.
+        The number of these epochs.
     size : int
-        What the workload grows in, where it does.
+        Number of rows or parameters, in workloads that vary it.
     """
 
     workload: str
@@ -82,23 +81,23 @@ class Result:
 
     @property
     def baseline(self) -> str:
-        """Return the contestant that the others are compared with."""
+        """The contestant that the others are compared with."""
         return next(iter(self.times))
 
     @property
     def medians(self) -> dict[str, float]:
-        """Return each contestant's median, in seconds."""
+        """Each contestant's median time, in seconds."""
         return {name: median(times) for name, times in self.times.items()}
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Return the other contestants' medians over the first's."""
+        """The other contestants' medians, divided by the baseline's."""
         own, *others = self.medians.values()
         return dict(zip(list(self.times)[1:], (other / own for other in others), strict=True))
 
 
 def timed(work: Callable[[int], object]) -> Task:
-    """Return a task that times a function which repeats its work itself."""
+    """Return a task that times a function with an argument for the number of repetitions."""
 
     def task(count: int) -> float:
         start = time.perf_counter()
@@ -109,7 +108,7 @@ def timed(work: Callable[[int], object]) -> Task:
 
 
 def repeated(call: Callable[[], object]) -> Task:
-    """Return a task that times so many calls of a function."""
+    """Return a task that times repeated calls of a function."""
 
     def work(count: int) -> None:
         for _ in range(count):
@@ -119,14 +118,14 @@ def repeated(call: Callable[[], object]) -> Task:
 
 
 def count_for(task: Task, seconds: float) -> int:
-    """Return how often the work can be done in about so many seconds, at least once."""
+    """Return how many times the work can be done in about `seconds`, at least 1."""
     count = 1
     while (elapsed := task(count)) < seconds / 10:
         count *= 10
     return max(1, round(count * seconds / elapsed))
 
 
-def by_turns(
+def interleaved(
     tasks: Mapping[str, Task], settings: Settings, count: int | None = None
 ) -> dict[str, list[float]]:
     """Time each task in every repetition.
@@ -134,10 +133,10 @@ def by_turns(
     Parameters
     ----------
     tasks : mapping of Task
-        Each has done its work once already, so that nothing is loaded or compiled any more.
+        Each must have done its work once already, so that nothing is loaded or compiled any more.
     settings : Settings
     count : int, optional
-        How often a timing does the work; by default what ``settings.seconds`` allows.
+        How many times each timing does the work; by default as many as fit ``settings.seconds``.
 
     Returns
     -------
@@ -155,12 +154,12 @@ def by_turns(
 def single_calls(
     calls: Mapping[str, Callable[[], object]], settings: Settings, count: int
 ) -> dict[str, list[Any]]:
-    """Time every single call, so many of each contestant in every repetition.
+    """Time every call individually, `count` calls of each contestant in every repetition.
 
     Returns
     -------
     dict of list of ndarray of shape (count,)
-        Seconds, an array for each repetition.
+        Seconds, one array per repetition.
     """
     times: dict[str, list[Any]] = {name: [] for name in calls}
     clock = time.perf_counter_ns

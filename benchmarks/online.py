@@ -1,4 +1,4 @@
-"""Online learning: one row at a time, as the tutorial does; sigmoids, plain gradient descent."""
+"""Online learning: one row at a time, as in the tutorial; sigmoids, plain gradient descent."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.groups import Group
-from benchmarks.measure import Result, Settings, Task, by_turns, timed
+from benchmarks.measure import Result, Settings, Task, interleaved, timed
 from benchmarks.peers import PEERS
 
 LEARNING_RATE = 0.5
 LOSS_EPOCHS = 10
-# libfann's two sigmoids: the exact one, and its approximation by straight lines.
+# libfann's two sigmoids: the exact one, and its piecewise linear approximation.
 FANN_SIGMOIDS = {"libfann": "SIGMOID", "libfann, stepwise": "SIGMOID_STEPWISE"}
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A network and some rows of random numbers, of which the largest of the first few is to be told.
+    """A network and rows of random numbers; the class is the largest of the first numbers of a row.
 
     Attributes
     ----------
@@ -46,8 +46,8 @@ class Workload:
         largest = [max(range(n_outputs), key=row.__getitem__) for row in x]
         return x, [[float(i == label) for i in range(n_outputs)] for label in largest]
 
-    def start(self) -> list[list[list[float]]]:
-        """Return each layer's neurons: a weight for each input, and at the end the bias."""
+    def initial_weights(self) -> list[list[list[float]]]:
+        """Return each layer's neurons: a weight for each input, followed by the bias."""
         numbers = random.Random(1)
         return [
             [[numbers.uniform(-0.5, 0.5) for _ in range(n_inputs + 1)] for _ in range(n_neurons)]
@@ -56,7 +56,7 @@ class Workload:
 
 
 class PlainNetwork:
-    """A network as tutorials write it from scratch: lists of neurons, which are dictionaries."""
+    """A network as in tutorials that start from scratch: lists of neurons, each a dictionary."""
 
     def __init__(self, weights: list[list[list[float]]]) -> None:
         self.layers: list[list[dict[str, Any]]] = [
@@ -78,7 +78,7 @@ class PlainNetwork:
         return inputs
 
     def backward(self, expected: list[float]) -> None:
-        """Give each neuron its delta."""
+        """Compute each neuron's delta."""
         for i in reversed(range(len(self.layers))):
             for j, neuron in enumerate(self.layers[i]):
                 if i == len(self.layers) - 1:
@@ -90,7 +90,7 @@ class PlainNetwork:
                 neuron["delta"] = error * neuron["output"] * (1.0 - neuron["output"])
 
     def update(self, inputs: list[float], learning_rate: float) -> None:
-        """Make a step by the deltas."""
+        """Update the weights with the deltas."""
         for layer in self.layers:
             for neuron in layer:
                 weights = neuron["weights"]
@@ -102,7 +102,7 @@ class PlainNetwork:
     def train(
         self, x: list[list[float]], y: list[list[float]], learning_rate: float, epochs: int
     ) -> float:
-        """Learn row by row, and return the last epoch's sum of squared errors."""
+        """Train row by row, and return the last epoch's sum of squared errors."""
         total = 0.0
         for _ in range(epochs):
             total = 0.0
@@ -115,13 +115,13 @@ class PlainNetwork:
 
 
 def cnet_network(workload: Workload) -> Any:
-    """Return a network of cnet's with the common start."""
+    """Return a cnet network with the common initial weights."""
     import cnet
 
     net = cnet.NeuralNetwork(dtype="float64").add_layer(workload.sizes[0], input_layer=True)
     for n_neurons in workload.sizes[1:]:
         net.add_layer(n_neurons)
-    for layer, neurons in zip(net.layers, workload.start(), strict=True):
+    for layer, neurons in zip(net.layers, workload.initial_weights(), strict=True):
         layer.weights = [
             list(row) for row in zip(*(neuron[:-1] for neuron in neurons), strict=True)
         ]
@@ -130,7 +130,7 @@ def cnet_network(workload: Workload) -> Any:
 
 
 def cnet_contestant(workload: Workload) -> tuple[Task, float]:
-    """Return cnet's task, an epoch in the rows' order, and its error after some."""
+    """Return cnet's task, an epoch with the rows in order, and its error after `LOSS_EPOCHS` epochs."""
     import numpy as np
 
     net = cnet_network(workload)
@@ -140,15 +140,15 @@ def cnet_contestant(workload: Workload) -> tuple[Task, float]:
         history = net.train(
             x, y, LEARNING_RATE, epochs, optimizer="sgd", shuffle=False, verbose=False
         )
-        # Its loss is half the sum of squares.
+        # cnet's loss is half the sum of squares.
         return 2 * history["loss"][-1] / workload.sizes[-1]
 
     return timed(train), train(LOSS_EPOCHS)
 
 
 def python_contestant(workload: Workload) -> tuple[Task, float]:
-    """Return the same in plain Python."""
-    net = PlainNetwork(workload.start())
+    """Return the task and the error in plain Python."""
+    net = PlainNetwork(workload.initial_weights())
     x, y = workload.data()
     total = net.train(x, y, LEARNING_RATE, LOSS_EPOCHS)
     task = timed(lambda epochs: net.train(x, y, LEARNING_RATE, epochs))
@@ -158,7 +158,7 @@ def python_contestant(workload: Workload) -> tuple[Task, float]:
 def fann_contestant(
     workload: Workload, sigmoid: str, settings: Settings, stack: ExitStack
 ) -> tuple[Task, float]:
-    """Return libfann's, which times itself in a process of its own."""
+    """Return libfann's task and error; libfann times itself in a separate process."""
     script = Path(__file__).with_name("fann_online.py")
     process = stack.enter_context(
         subprocess.Popen(
@@ -169,7 +169,7 @@ def fann_contestant(
             bufsize=1,
         )
     )
-    # Before the process is waited for, its input ends.
+    # Close the input before waiting for the process.
     stack.callback(process.stdin.close)
 
     def ask(value: object) -> float:
@@ -198,7 +198,7 @@ WORKLOADS = {
 
 
 def measure(name: str, settings: Settings) -> list[Result]:
-    """Time epochs, given as the time of one row."""
+    """Time epochs, and report the time per row."""
     workload = WORKLOADS[name]
     with ExitStack() as stack:
         contestants = {"cnet": cnet_contestant(workload)}
@@ -207,7 +207,7 @@ def measure(name: str, settings: Settings) -> list[Result]:
         if "fann" in settings.peers:
             for title, sigmoid in FANN_SIGMOIDS.items():
                 contestants[title] = fann_contestant(workload, sigmoid, settings, stack)
-        times = by_turns({title: task for title, (task, _) in contestants.items()}, settings)
+        times = interleaved({title: task for title, (task, _) in contestants.items()}, settings)
     return [
         Result(
             name,
@@ -224,9 +224,9 @@ def measure(name: str, settings: Settings) -> list[Result]:
 GROUP = Group(
     title="Online learning",
     about=(
-        "Gradient descent after each row, rows in their order, sigmoids, float64, one core. "
-        "libfann trains incrementally, with its exact sigmoid and with its stepwise one; it starts "
-        "from weights of its own, the others from the same."
+        "Gradient descent after each row, rows in order, sigmoids, float64, one core. "
+        "libfann trains incrementally, with its exact sigmoid and with its stepwise sigmoid. It starts "
+        "from its own weights; the others start from the same weights."
     ),
     workloads=WORKLOADS,
     peers=("python", "fann"),

@@ -1,4 +1,4 @@
-"""The most floating-point operations that this core can do, measured."""
+"""Measures the peak floating-point rate of this core."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STEPS = 1_000_000
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Compile and load peak.c; None where there is no compiler for it."""
+    """Compile and load peak.c; return None if there is no compiler."""
     source = Path(__file__).with_name("peak.c")
     compiler = os.environ.get("CC", "cc")
     with tempfile.TemporaryDirectory() as folder:
@@ -36,10 +36,10 @@ def library() -> ctypes.CDLL | None:
 
 
 def peak_task() -> tuple[Task, int] | None:
-    """Return a task at the core's peak and the operations it does; None without a compiler."""
+    """Return a task that runs at the core's peak, and its operations; None without a compiler."""
     found = library()
     if found is None:
         return None
-    # Near one, so that the numbers stay of ordinary size.
+    # A factor near one keeps the numbers in the normal range.
     work = timed(lambda count: found.run(count * STEPS, 0.999, 0.001))
     return work, STEPS * int(found.operations_per_step())

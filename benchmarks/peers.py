@@ -1,4 +1,4 @@
-"""Who cnet is compared with: what each needs to be installed, and what it is called in the tables."""
+"""The peers that cnet is compared with: their requirements, and their names in the tables."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Peer:
-    """A library or a way to write the algorithm out.
+    """A library, or an implementation of the algorithm from scratch.
 
     Attributes
     ----------
     title : str
         Its name in the tables.
     modules : dict of str
-        Modules that it needs, and the distributions that have them.
+        Required modules, with the names of their distributions.
     """
 
     title: str
     modules: dict[str, str]
 
     def missing(self, fann_python: str) -> str:
-        """Return why it cannot be run here; nothing where it can."""
+        """Return the reason why it cannot run here, or an empty string."""
         if self is PEERS["fann"]:
             return missing_fann(fann_python)
         for module in self.modules:
@@ -35,12 +35,12 @@ class Peer:
         return ""
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of what it needs."""
+        """Return the versions of the required distributions."""
         return {name: importlib.metadata.version(name) for name in self.modules.values()}
 
 
 def missing_fann(python: str) -> str:
-    """Return why that Python cannot run libfann; nothing where it can."""
+    """Return the reason why `python` cannot run libfann, or an empty string."""
     try:
         subprocess.run(
             [python, "-c", "import fann2.libfann"], capture_output=True, text=True, check=True
@@ -52,7 +52,7 @@ def missing_fann(python: str) -> str:
     return ""
 
 
-# A peer takes part in a kind of workload where that kind's module has a function for it.
+# A peer takes part in a group if the group's module has a function for it.
 PEERS = {
     "numpy": Peer("NumPy", {"numpy": "numpy"}),
     "sklearn": Peer("scikit-learn", {"sklearn": "scikit-learn"}),

@@ -1,4 +1,4 @@
-"""What was measured, as pictures: bars of ratios, and lines of cost by size."""
+"""Plots of the results: bars of ratios, and lines of cost by size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BAR_HEIGHT = 0.3  # inches
 
 
 def draw(name: str, group: Group, results: list[Result], folder: Path, suffix: str) -> None:
-    """Write a group's plot into a folder, where there is something to compare."""
+    """Write a group's plot into a folder, if there is anything to compare."""
     if group.growth:
         figure = growth(group.title, results)
     elif any(result.ratios for result in results):
@@ -27,7 +27,7 @@ def draw(name: str, group: Group, results: list[Result], folder: Path, suffix: s
 
 
 def bars(title: str, results: list[Result]) -> Figure:
-    """Return a bar for each ratio, by workload, on a logarithmic axis that starts at equality."""
+    """Return a bar chart of the ratios by workload, on a logarithmic axis with bars that start at 1."""
     names = list(dict.fromkeys(name for result in results for name in result.ratios))
     height = BAR_HEIGHT * sum(len(result.ratios) + 1 for result in results)
     figure = Figure(figsize=(8, height + 1))
@@ -37,7 +37,7 @@ def bars(title: str, results: list[Result]) -> Figure:
     for result in results:
         ticks.append(at + (len(result.ratios) - 1) / 2)
         for name, ratio in result.ratios.items():
-            # From 1: longer than the baseline to the right of it, shorter to the left.
+            # Bars start at 1: to the right if slower than the baseline, to the left if faster.
             axes.barh(at, ratio - 1, left=1, height=0.9, color=f"C{names.index(name)}", label=name)
             axes.annotate(
                 f"{ratio:.3g}",
@@ -65,19 +65,19 @@ def bars(title: str, results: list[Result]) -> Figure:
 
 
 def label_of(result: Result) -> str:
-    """Return a row's name, with what tells it from others of the same workload."""
+    """Return a row's label: the workload, and the column that tells its rows apart."""
     return "\n".join([result.workload, str(result.what.get("of the calls", ""))]).strip()
 
 
 def legend(axes: Axes) -> None:
-    """Name each colour once, beside the plot."""
+    """Add a legend beside the plot, with each colour once."""
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     axes.legend(unique.values(), unique.keys(), loc="upper left", bbox_to_anchor=(1.01, 1))
 
 
 def growth(title: str, results: list[Result]) -> Figure:
-    """Return time by size on logarithmic axes, beside a straight line of slope one."""
+    """Return a plot of time by size on logarithmic axes, with a reference line of slope 1."""
     workloads = list(dict.fromkeys(result.workload for result in results))
     figure = Figure(figsize=(6 * len(workloads), 5))
     for axes, workload in zip(

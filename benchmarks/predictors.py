@@ -1,4 +1,4 @@
-"""Each library's way to get a trained network's outputs, at its best; all have cnet's weights."""
+"""Each library's fastest way to compute a network's outputs; all use cnet's weights."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from benchmarks.peers import PEERS
 
-# Asks the network for the outputs of the rows it was made for.
+# Returns the network's outputs for the rows that the call was created for.
 Call: TypeAlias = Callable[[], Any]
 
 
 def network(sizes: tuple[int, ...]) -> Any:
-    """Return a network of cnet's, with relu and softmax."""
+    """Return a cnet network, with relu and softmax."""
     import cnet
 
     net = cnet.NeuralNetwork(seed=0).add_layer(sizes[0], input_layer=True)
@@ -25,7 +25,7 @@ def network(sizes: tuple[int, ...]) -> Any:
 
 
 def onnxruntime_call(net: Any, x: NDArray[np.float32]) -> Call:
-    """Use a session of ONNX Runtime with one thread."""
+    """Use an ONNX Runtime session with one thread."""
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
@@ -49,7 +49,7 @@ def onnxruntime_call(net: Any, x: NDArray[np.float32]) -> Call:
         [helper.make_tensor_value_info(name, float32, ["rows", len(net.layers[-1].biases)])],
         constants,
     )
-    # Versions that every ONNX Runtime of these years reads.
+    # Versions that all recent ONNX Runtimes can read.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -60,7 +60,7 @@ def onnxruntime_call(net: Any, x: NDArray[np.float32]) -> Call:
 
 
 def torch_call(net: Any, x: NDArray[np.float32]) -> Call:
-    """Use a module of PyTorch under ``inference_mode``, on rows that are a tensor already."""
+    """Use a PyTorch module under ``inference_mode``, on rows that are already a tensor."""
     import torch
 
     torch.set_num_threads(1)
@@ -89,10 +89,10 @@ def sklearn_call(net: Any, x: NDArray[np.float32]) -> Call:
     biases = [np.array(layer.biases) for layer in net.layers]
     n_classes = len(biases[-1])
     if n_classes == 2:
-        # It has one logistic output then, whose weights are the difference of the two.
+        # For two classes it has one logistic output, whose weights are the difference of the two.
         weights[-1], biases[-1] = weights[-1][:, 1:] - weights[-1][:, :1], np.diff(biases[-1])
     model = MLPClassifier([len(b) for b in biases[:-1]], solver="sgd", batch_size=n_classes)
-    # Makes it allocate its weights.
+    # Allocates the weights.
     classes = np.arange(n_classes)
     model.partial_fit(np.zeros((n_classes, x.shape[1]), np.float32), classes, classes=classes)
     model.coefs_, model.intercepts_ = weights, biases
@@ -106,14 +106,14 @@ CALLS: dict[str, Callable[[Any, NDArray[np.float32]], Call]] = {
 }
 
 
-def agree(calls: Mapping[str, Call], expected: NDArray[np.float32]) -> None:
-    """Raise an AssertionError with the title of a call that does not return what is expected."""
+def check_agreement(calls: Mapping[str, Call], expected: NDArray[np.float32]) -> None:
+    """Raise an AssertionError if a call does not return the expected outputs; the message names it."""
     for title, call in calls.items():
         np.testing.assert_allclose(call(), expected, rtol=0, atol=1e-4, err_msg=title)
 
 
 def checked_calls(net: Any, x: NDArray[np.float32], peers: tuple[str, ...]) -> dict[str, Call]:
-    """Return the peers' calls by title, each of which has given cnet's outputs."""
+    """Return the peers' calls by title, after checking that each one returns cnet's outputs."""
     found = {PEERS[peer].title: CALLS[peer](net, x) for peer in peers if peer in CALLS}
-    agree(found, net.predict(x))
+    check_agreement(found, net.predict(x))
     return found

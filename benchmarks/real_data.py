@@ -1,10 +1,10 @@
-"""Real data: cnet's estimators and scikit-learn's, side by side, with the same settings and seeds.
+"""Real data: compares cnet's estimators with scikit-learn's, with the same settings and seeds.
 
-Every data set is split (where it does not come so), encoded, scaled, learnt with each seed by both
-libraries by turns on one core, and scored on rows that neither has seen. The result is a Markdown table
-of means and standard deviations over the seeds, and of how many times as long scikit-learn took.
+Every data set is split (unless it comes with a split), encoded and scaled. For each seed, both libraries
+are trained on one core, interleaved, and scored on unseen rows. The result is a Markdown table of means
+and standard deviations over the seeds, and scikit-learn's time relative to cnet's.
 
-The files are not part of cnet. Put those you have into one folder, by these names:
+The files are not part of cnet. Put the files you have into one folder, under these names:
 
     mnist/*.gz               the four idx files of MNIST; https://github.com/cvdfoundation/mnist
     adult/train.csv, test.csv    UCI Adult, adult.data and adult.test without its first line;
@@ -46,7 +46,7 @@ ADULT_COLUMNS = [
 
 @dataclass(frozen=True)
 class Split:
-    """Rows to learn from and rows to be scored on, of float32."""
+    """Training rows and test rows, in float32."""
 
     x: NDArray[Any]
     y: NDArray[Any]
@@ -56,18 +56,18 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set and how it is learnt.
+    """A data set and the settings to train on it.
 
     Attributes
     ----------
     read : callable
         ``read(folder, seed)`` returns the split.
     needs : str
-        What must be in the folder.
+        Required file or subfolder.
     settings : dict
-        Of the estimators, beside the seed.
+        Parameters of the estimators, apart from the seed.
     scores : tuple of str
-        Of the table, by their names in scikit-learn.
+        scikit-learn's names of the scores in the table.
     regression : bool
     """
 
@@ -79,7 +79,7 @@ class DataSet:
 
 
 def read_adult(folder: Path, seed: int) -> Split:
-    """Return UCI Adult: whether somebody earns more than 50,000 dollars."""
+    """Return UCI Adult: whether a person earns more than 50,000 dollars."""
     import pandas as pd
 
     train, test = (
@@ -89,21 +89,21 @@ def read_adult(folder: Path, seed: int) -> Split:
         for name in ("train.csv", "test.csv")
     )
     y, y_test = (frame.pop("income").str.startswith(">").to_numpy(int) for frame in (train, test))
-    return scaled(train, y, test, y_test)
+    return preprocessed(train, y, test, y_test)
 
 
 def read_churn(folder: Path, seed: int) -> Split:
-    """Return which customers leave the bank."""
+    """Return the bank customers: which of them leave the bank."""
     import pandas as pd
 
     frame = pd.read_csv(folder / "churn_modelling.csv")
     frame = frame.drop(columns=["RowNumber", "CustomerId", "Surname"])
     y = frame.pop("Exited").to_numpy()
-    return parted(frame, y, seed)
+    return split_randomly(frame, y, seed)
 
 
 def read_higgs(folder: Path, seed: int) -> Split:
-    """Return whether there was a Higgs boson."""
+    """Return the Higgs sample: whether an event contains a Higgs boson."""
     import pandas as pd
 
     train, test = (
@@ -111,20 +111,20 @@ def read_higgs(folder: Path, seed: int) -> Split:
         for name in ("train.tsv", "test.tsv")
     )
     y, y_test = (frame.pop("0").to_numpy(int) for frame in (train, test))
-    return scaled(train, y, test, y_test)
+    return preprocessed(train, y, test, y_test)
 
 
 def read_california(folder: Path, seed: int) -> Split:
-    """Return the median house's value of block groups, in standard deviations from the mean."""
+    """Return California housing: the median house value of block groups, standardised."""
     import pandas as pd
 
     frame = pd.read_csv(folder / "california_housing.csv")
     y = frame.pop("median_house_value").to_numpy(np.float32)
-    return parted(frame, (y - y.mean()) / y.std(), seed)
+    return split_randomly(frame, (y - y.mean()) / y.std(), seed)
 
 
 def read_mnist(folder: Path, seed: int) -> Split:
-    """Return which digit it is."""
+    """Return MNIST: which digit an image shows."""
     from examples.mnist import IMAGES, LABELS, read_idx
 
     def read(name: str, magic: int) -> NDArray[np.uint8]:
@@ -136,16 +136,16 @@ def read_mnist(folder: Path, seed: int) -> Split:
     return Split(x, y, x_test, y_test)
 
 
-def parted(frame: Any, y: NDArray[Any], seed: int) -> Split:
-    """Return a split of four fifths to learn from and one to be scored on."""
+def split_randomly(frame: Any, y: NDArray[Any], seed: int) -> Split:
+    """Return a random split with a test set of one fifth."""
     from sklearn.model_selection import train_test_split
 
     train, test, y_train, y_test = train_test_split(frame, y, test_size=0.2, random_state=seed)
-    return scaled(train, y_train, test, y_test)
+    return preprocessed(train, y_train, test, y_test)
 
 
-def scaled(train: Any, y: NDArray[Any], test: Any, y_test: NDArray[Any]) -> Split:
-    """Return tables as numbers: texts one-hot, numbers filled and scaled, by the first table."""
+def preprocessed(train: Any, y: NDArray[Any], test: Any, y_test: NDArray[Any]) -> Split:
+    """Return tables as numbers: text one-hot encoded, numbers imputed and scaled, fitted on `train`."""
     from sklearn.compose import make_column_selector, make_column_transformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
@@ -181,7 +181,7 @@ DATA_SETS = {
 
 
 def contestants(regression: bool) -> dict[str, Callable[..., Any]]:
-    """Return the classes that take part."""
+    """Return the estimator classes to compare."""
     import sklearn.neural_network as peer
 
     from cnet import estimators
@@ -191,7 +191,7 @@ def contestants(regression: bool) -> dict[str, Callable[..., Any]]:
 
 
 def measure(name: str, folder: Path, seeds: int) -> list[dict[str, str]]:
-    """Return the rows of the table for a data set, one for each library."""
+    """Return the table rows of a data set, one per library."""
     from sklearn.metrics import get_scorer
 
     data = DATA_SETS[name]
@@ -207,7 +207,7 @@ def measure(name: str, folder: Path, seeds: int) -> list[dict[str, str]]:
             model = maker(random_state=seed, **data.settings)
             start = time.perf_counter()
             with warnings.catch_warnings():
-                # That the last epoch came before the last improvement is for both alike.
+                # Both may warn that training reached the last epoch while still improving.
                 warnings.simplefilter("ignore")
                 model.fit(split.x, split.y)
             seconds[title].append(time.perf_counter() - start)
@@ -233,30 +233,37 @@ def measure(name: str, folder: Path, seeds: int) -> list[dict[str, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line, learn and print."""
+    """Parse the command line, train and print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.real_data",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "names", nargs="*", metavar="name", help=f"of {', '.join(DATA_SETS)}; default: those there"
+        "names",
+        nargs="*",
+        metavar="name",
+        help=f"data sets, from {', '.join(DATA_SETS)}; default: all whose files exist",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="with the files")
-    parser.add_argument("--seeds", type=int, default=5, help="how many; default: %(default)s")
-    parser.add_argument("--core", type=int, help="the core to stay on; default: the last")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="FOLDER", help="folder with the files"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="number of seeds; default: %(default)s"
+    )
+    parser.add_argument("--core", type=int, help="core to run on; default: the last available one")
     arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.names if name not in DATA_SETS]
     if unknown:
-        parser.error(f"no data set {', '.join(unknown)}; there are {', '.join(DATA_SETS)}")
+        parser.error(f"no data set {', '.join(unknown)}; choose from {', '.join(DATA_SETS)}")
     names = arguments.names or list(DATA_SETS)
     there = [name for name in names if (arguments.data / DATA_SETS[name].needs).exists()]
     for name in names:
         if name not in there:
             needs = arguments.data / DATA_SETS[name].needs
             print(f"{name} is left out: there is no {needs}", file=sys.stderr)
-    machine.stay_on([machine.allowed_cores()[-1] if arguments.core is None else arguments.core])
-    # NumPy's BLAS, which has counted the cores by now.
+    machine.pin_to([machine.allowed_cores()[-1] if arguments.core is None else arguments.core])
+    # Limits NumPy's BLAS, which was loaded before the process was pinned to one core.
     with threadpool_limits(1):
         for name in there:
             rows = measure(name, arguments.data, arguments.seeds)

@@ -1,4 +1,4 @@
-"""What was measured, as Markdown for readers and as JSON for programs."""
+"""The results, as Markdown for readers and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ DATA = "results.json"
 
 @dataclass
 class Report:
-    """All results so far, and what was true of all of them.
+    """All results so far, and the conditions they share.
 
     Attributes
     ----------
     machine, versions, settings : dict
     left_out : dict of str
-        What could not be run here, and why.
+        Peers that could not run here, with the reasons.
     results : dict of list of Result
-        By the names of their groups.
+        Results by the name of their group.
     """
 
     machine: dict[str, Any]
@@ -37,14 +37,14 @@ class Report:
     results: dict[str, list[Result]] = field(default_factory=dict)
 
     def markdown(self, groups: dict[str, Group]) -> str:
-        """Return all tables under their headings, and what they were measured on."""
+        """Return all tables with headings, and the machine they were measured on."""
         parts = ["# Benchmarks", conditions(self)]
         for name, results in self.results.items():
             parts += [f"## {groups[name].title}", section(groups[name], results)]
         return "\n\n".join(parts) + "\n"
 
     def data(self) -> dict[str, Any]:
-        """Return everything, every single time included."""
+        """Return all data, including every single time."""
         everything = {key: value for key, value in vars(self).items() if key != "results"}
         everything["results"] = [
             {"group": name, **asdict(result), "medians": result.medians, "ratios": result.ratios}
@@ -54,7 +54,7 @@ class Report:
         return everything
 
     def write(self, folder: Path, groups: dict[str, Group]) -> None:
-        """Write both files into a folder that exists."""
+        """Write both files into an existing folder."""
         (folder / TABLES).write_text(self.markdown(groups), encoding="utf-8")
         (folder / DATA).write_text(
             json.dumps(self.data(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -62,20 +62,20 @@ class Report:
 
 
 def conditions(report: Report) -> str:
-    """Return a list of what holds for all tables."""
+    """Return a list of the conditions that apply to all tables."""
     lines = [
         f"{report.machine['processor']}, {report.machine['cores']} cores, "
         f"{report.machine['system']}, Python {report.machine['Python']}",
         ", ".join(f"{name} {version}" for name, version in report.versions.items()),
-        f"Medians of {report.settings['repetitions']} repetitions, by turns. "
-        "“A ÷ B” is how many times as long A takes.",
+        f"Medians of {report.settings['repetitions']} interleaved repetitions. "
+        "“A ÷ B” is A's time divided by B's.",
     ]
     lines += [f"Left out: {name} ({why})." for name, why in report.left_out.items()]
     return "\n".join(f"- {line}" for line in lines)
 
 
 def section(group: Group, results: list[Result]) -> str:
-    """Return what is to be read about a group: its tables and notes."""
+    """Return the section of a group: its tables and notes."""
     parts = [group.about]
     for (_, unit), comparable in groupby(
         results, key=lambda result: (result.baseline, result.unit)
@@ -83,14 +83,14 @@ def section(group: Group, results: list[Result]) -> str:
         rows = list(comparable)
         parts.append(as_markdown([ratios_row(result) for result in rows]))
         if any(result.ratios for result in rows):
-            parts += [f"The medians, {unit}:", as_markdown([medians_row(r) for r in rows])]
+            parts += [f"Medians, {unit}:", as_markdown([medians_row(r) for r in rows])]
     if any(result.losses for result in results):
         parts += ["Losses after the same number of epochs:", losses_table(results)]
     return "\n\n".join([*parts, *group.notes(results)])
 
 
 def ratios_row(result: Result) -> dict[str, str]:
-    """Return the first contestant's time and the ratios of the others, by column."""
+    """Return the baseline's time and the other contestants' ratios, by column."""
     own = result.scale * result.medians[result.baseline]
     ratios = {f"{name} ÷ {result.baseline}": ratio for name, ratio in result.ratios.items()}
     return {
@@ -112,7 +112,7 @@ def medians_row(result: Result) -> dict[str, str]:
 
 
 def losses_table(results: list[Result]) -> str:
-    """Return the losses, a row for each result."""
+    """Return a table of the losses, one row per result."""
     return as_markdown(
         [
             {
@@ -127,15 +127,15 @@ def losses_table(results: list[Result]) -> str:
 
 
 def as_markdown(rows: list[dict[str, str]]) -> str:
-    """Return a table whose columns are all keys, in the order they first come in."""
+    """Return a table with a column for every key, in order of first appearance."""
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True, missingval="-")
 
 
 def as_cell(value: int | str) -> str:
-    """Return a number with its thousands apart, or a word."""
+    """Return a number with thousands separators, or a string unchanged."""
     return f"{value:,}" if isinstance(value, int) else value
 
 
 def three_digits(value: float) -> str:
-    """Return a positive number with three significant digits or all those before the point."""
+    """Return a positive number with three significant digits, or with all its integer digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")

@@ -1,4 +1,4 @@
-"""Threads: training epochs of cnet on one core, on two, and so on up to all."""
+"""Threads: cnet's training epochs on one thread, two threads and so on up to all cores."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from multiprocessing import get_context
 
 from benchmarks import training, workloads
 from benchmarks.groups import Group
-from benchmarks.machine import stay_on
-from benchmarks.measure import Result, Settings, Task, by_turns, timed
+from benchmarks.machine import pin_to
+from benchmarks.measure import Result, Settings, Task, interleaved, timed
 
 WORKLOADS = {f"threads-{name}": name for name in ("tiny", "small", "mnist", "wide")}
 
 
 def numbers_of_threads(n_cores: int) -> list[int]:
-    """Return the powers of two below the number of cores, and that number."""
+    """Return the powers of two below the number of cores, and the number of cores."""
     powers = [2**i for i in range(n_cores.bit_length())]
     return sorted({n for n in powers if n < n_cores} | {n_cores})
 
 
 def task_on(n_threads: int, train: training.Trainer) -> Task:
-    """Return a task that trains with so many threads."""
+    """Return a task that trains on `n_threads` threads."""
     import cnet
 
     def work(epochs: int) -> None:
@@ -39,13 +39,13 @@ def epochs(name: str, settings: Settings) -> dict[str, list[float]]:
     }
     for task in tasks.values():
         task(1)
-    return by_turns(tasks, settings)
+    return interleaved(tasks, settings)
 
 
 def measure(name: str, settings: Settings) -> list[Result]:
-    """Measure in a process of its own, which may use all cores from its start."""
+    """Measure in a separate process, which may use all cores from its start."""
     workload = workloads.workload_of(WORKLOADS[name], settings)
-    with ProcessPoolExecutor(1, get_context("spawn"), stay_on, (settings.cores,)) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), pin_to, (settings.cores,)) as pool:
         times = pool.submit(epochs, WORKLOADS[name], settings).result()
     return [
         Result(
@@ -60,7 +60,7 @@ def measure(name: str, settings: Settings) -> list[Result]:
 
 GROUP = Group(
     title="Threads",
-    about="The training epochs once more, by cnet with one thread and with more, on all cores.",
+    about="cnet's training epochs with one thread and with more threads, on all cores.",
     workloads={
         name: f"{workloads.WORKLOADS[of]}, on several threads" for name, of in WORKLOADS.items()
     },

@@ -1,11 +1,11 @@
-"""Throughput: the outputs for very many rows in one call."""
+"""Throughput: the outputs for many rows in one call."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from benchmarks.groups import Group
-from benchmarks.measure import Result, Settings, by_turns, repeated
+from benchmarks.measure import Result, Settings, interleaved, repeated
 from benchmarks.predictors import checked_calls, network
 
 SIZES = (784, 128, 10)
@@ -22,7 +22,7 @@ def measure(name: str, settings: Settings) -> list[Result]:
     tasks = {title: repeated(call) for title, call in calls.items()}
     net_name = "-".join(map(str, SIZES))
     what: dict[str, int | str] = {"rows": rows, "net": net_name}
-    return [Result(name, what, "ms in all", 1e3, by_turns(tasks, settings))]
+    return [Result(name, what, "ms in total", 1e3, interleaved(tasks, settings))]
 
 
 GROUP = Group(

@@ -1,4 +1,4 @@
-"""Each library's way to train the same network on the same data from the same start, at its best."""
+"""Each library's fastest way to train the same network on the same data from the same weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.workloads import Workload, data, start
+from benchmarks.workloads import Workload, data, initial_weights
 
-# Trains so many whole shuffled epochs and returns the mean loss of the last.
+# Trains for a number of shuffled epochs and returns the mean loss of the last one.
 Trainer: TypeAlias = Callable[[int], float]
 
 
@@ -25,7 +25,7 @@ def cnet_trainer(workload: Workload) -> Trainer:
     for n_neurons in workload.sizes[1:-1]:
         net.add_layer(n_neurons, "relu")
     net.add_layer(workload.sizes[-1], "softmax")
-    for layer, weights in zip(net.layers, start(workload), strict=True):
+    for layer, weights in zip(net.layers, initial_weights(workload), strict=True):
         layer.weights = weights
 
     def train(epochs: int) -> float:
@@ -44,7 +44,7 @@ def cnet_trainer(workload: Workload) -> Trainer:
 
 
 def numpy_trainer(workload: Workload) -> Trainer:
-    """Use the algorithm written out in NumPy, with one flat array of parameters for Adam."""
+    """Use a NumPy implementation of the algorithm, with one flat array of parameters for Adam."""
     x, y = data(workload)
     rng = np.random.default_rng(0)
     shapes = list(pairwise(workload.sizes))
@@ -63,7 +63,7 @@ def numpy_trainer(workload: Workload) -> Trainer:
 
     weights, biases = views(parameters)
     weight_gradients, bias_gradients = views(gradient)
-    for view, values in zip(weights, start(workload), strict=True):
+    for view, values in zip(weights, initial_weights(workload), strict=True):
         view[:] = values
     step = 0
 
@@ -114,7 +114,7 @@ def numpy_trainer(workload: Workload) -> Trainer:
 
 
 def sklearn_trainer(workload: Workload) -> Trainer:
-    """Use ``MLPClassifier.fit`` with as many iterations as epochs are wanted."""
+    """Use ``MLPClassifier.fit`` with the number of epochs as ``max_iter``."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
@@ -137,11 +137,11 @@ def sklearn_trainer(workload: Workload) -> Trainer:
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(x, y)
 
-    # A batch with every class makes it allocate its weights, which then get the common start.
+    # Fitting a batch with every class allocates the weights, which then get the common initial values.
     fit(x[: workload.batch_size], np.arange(workload.batch_size) % n_classes)
-    weights = start(workload)
+    weights = initial_weights(workload)
     if n_classes == 2:
-        # It has one logistic output then, whose weights are the difference of the two.
+        # For two classes it has one logistic output, whose weights are the difference of the two.
         weights[-1] = weights[-1][:, 1:] - weights[-1][:, :1]
     model.coefs_ = weights
     model.intercepts_ = [np.zeros(w.shape[1], np.float32) for w in weights]
@@ -155,14 +155,14 @@ def sklearn_trainer(workload: Workload) -> Trainer:
 
 
 def torch_trainer(workload: Workload) -> Trainer:
-    """Use the usual loop with the fused Adam; rows are shuffled by index, without a DataLoader."""
+    """Use the usual loop with fused Adam; rows are shuffled by index, without a DataLoader."""
     import torch
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     x, y = (torch.from_numpy(array) for array in data(workload))
     modules: list[Any] = []
-    for weights in start(workload):
+    for weights in initial_weights(workload):
         layer = torch.nn.Linear(*weights.shape)
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(weights.T))
@@ -188,9 +188,9 @@ def torch_trainer(workload: Workload) -> Trainer:
 
 
 def jax_trainer(workload: Workload) -> Trainer:
-    """Use one compiled function for a whole epoch, which scans over the batches.
+    """Use one compiled function per epoch, which scans over the batches.
 
-    NumPy draws the order of the rows, several times faster than JAX does on a CPU.
+    NumPy generates the row order, several times faster than JAX does on a CPU.
     """
     import jax
     import jax.numpy as jnp
@@ -229,7 +229,9 @@ def jax_trainer(workload: Workload) -> Trainer:
         return state, total / n_rows
 
     compiled = jax.jit(epoch, donate_argnums=0)
-    layers = [(jnp.asarray(w), jnp.zeros(w.shape[1], jnp.float32)) for w in start(workload)]
+    layers = [
+        (jnp.asarray(w), jnp.zeros(w.shape[1], jnp.float32)) for w in initial_weights(workload)
+    ]
     mean, square = (jax.tree.map(jnp.zeros_like, layers) for _ in range(2))
     state = layers, mean, square, jnp.zeros((), jnp.float32)
 

@@ -1,4 +1,4 @@
-"""Training: whole shuffled epochs of a classifier, relu and softmax, with Adam in float32."""
+"""Training: shuffled epochs of a classifier with relu and softmax, with Adam in float32."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.groups import Group
-from benchmarks.measure import Result, Settings, by_turns, timed
+from benchmarks.measure import Result, Settings, interleaved, timed
 from benchmarks.peak import peak_task
 from benchmarks.peers import PEERS
 from benchmarks.trainers import TRAINERS, Trainer, cnet_trainer
@@ -15,7 +15,7 @@ from benchmarks.workloads import WORKLOADS, Workload, workload_of
 
 
 def trainers(workload: Workload, peers: tuple[str, ...]) -> dict[str, Trainer]:
-    """Return the trainers of cnet and of those peers that have one, by title."""
+    """Return the trainers of cnet and of the peers that have one, by title."""
     found = {"cnet": cnet_trainer(workload)}
     for peer in peers:
         if peer in TRAINERS:
@@ -24,16 +24,16 @@ def trainers(workload: Workload, peers: tuple[str, ...]) -> dict[str, Trainer]:
 
 
 def measure(name: str, settings: Settings) -> list[Result]:
-    """Compare losses, which warms up too, and then time epochs."""
+    """Compare losses, which also warms up, and then time epochs."""
     workload = workload_of(name, settings)
     contestants = trainers(workload, settings.peers)
     losses = {title: train(workload.loss_epochs) for title, train in contestants.items()}
     tasks = {title: timed(train) for title, train in contestants.items()}
     peak = peak_task()
     if peak is not None:
-        # By turns with the rest, for the core's clock changes.
+        # Interleaved with the others, because the core's clock frequency changes.
         tasks["peak"] = peak[0]
-    times = by_turns(tasks, settings)
+    times = interleaved(tasks, settings)
     result = Result(
         name,
         {"rows": workload.rows, "net": workload.net, "batch": workload.batch_size},
@@ -57,7 +57,7 @@ GROUP = Group(
     title="Training",
     about=(
         "One shuffled epoch with Adam, float32, relu and softmax, one core. GFLOP/s counts the "
-        "multiply-adds of the matrix products alone, against the core's measured peak."
+        "multiply-adds of the matrix products only, and the share is that of the core's measured peak."
     ),
     workloads=WORKLOADS,
     peers=("numpy", "sklearn", "torch", "jax"),

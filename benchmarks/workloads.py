@@ -1,4 +1,4 @@
-"""What is learnt in the benchmarks of training: random data and a network for each workload."""
+"""Workloads of the training benchmarks: random data and a network for each."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from benchmarks.measure import Settings
 
 @dataclass(frozen=True)
 class Workload:
-    """A data set of random numbers and the network that learns it.
+    """A data set of random numbers and a network to train on it.
 
     Attributes
     ----------
     rows : int
     sizes : tuple of int
-        Inputs, hidden neurons, classes.
+        Numbers of inputs, hidden neurons and classes.
     batch_size : int
     loss_epochs : int
-        After how many epochs the losses are compared.
+        Number of epochs after which the losses are compared.
     learning_rate : float
     """
 
@@ -38,15 +38,15 @@ class Workload:
 
     @property
     def net(self) -> str:
-        """Return the sizes as one word."""
+        """Sizes of the layers as one word, such as 4-8-3."""
         return "-".join(map(str, self.sizes))
 
     @property
     def operations(self) -> int:
-        """Return an epoch's, of the matrix products alone; a multiply-add counts as two.
+        """Operations of an epoch, counting only the matrix products; a multiply-add counts as two.
 
-        A layer's outputs, its weights' gradient and its inputs' take as many each, but nobody asks
-        for the gradient by the data.
+        A layer's outputs, weight gradient and input gradient take the same number of operations, but
+        the first layer has no input gradient.
         """
         products = [n_inputs * n_neurons for n_inputs, n_neurons in pairwise(self.sizes)]
         return 2 * self.rows * (3 * sum(products) - products[0])
@@ -63,22 +63,22 @@ QUICK_ROWS = 4_000
 
 
 def workload_of(name: str, settings: Settings) -> Workload:
-    """Return the workload, with fewer rows where it has to be quick."""
+    """Return the workload, with fewer rows in quick mode."""
     workload = WORKLOADS[name]
     return replace(workload, rows=min(workload.rows, QUICK_ROWS)) if settings.quick else workload
 
 
 @functools.lru_cache(maxsize=1)
 def data(workload: Workload) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return inputs and the labels that a random linear map with some noise gives them."""
+    """Return random inputs, and their labels from a random linear map with noise."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((workload.rows, workload.sizes[0]), np.float32)
     scores = x @ rng.standard_normal((workload.sizes[0], workload.sizes[-1]), np.float32)
     return x, (scores + rng.standard_normal(scores.shape)).argmax(axis=1)
 
 
-def start(workload: Workload) -> list[NDArray[np.float32]]:
-    """Return the weights that all trainers start from, He's uniform ones; the biases are zero."""
+def initial_weights(workload: Workload) -> list[NDArray[np.float32]]:
+    """Return the initial weights for all trainers (He uniform); the biases are zero."""
     rng = np.random.default_rng(1)
     return [
         rng.uniform(-np.sqrt(6 / shape[0]), np.sqrt(6 / shape[0]), shape).astype(np.float32)

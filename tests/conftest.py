@@ -1,4 +1,4 @@
-"""What the test modules share."""
+"""Fixtures shared by the test modules."""
 
 import signal
 from itertools import pairwise
@@ -8,13 +8,13 @@ import pytest
 
 import cnet
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, which some of them press.
+# Shells that start the tests in the background make them ignore Ctrl-C, which some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def make_network():
-    """Return a function that makes a network of these sizes, biases drawn too, not zero."""
+    """Return a function that makes a network with these sizes and random, non-zero biases."""
 
     def make(sizes, activations, *, bias=True, dtype="float64", seed=0, spread=0.7):
         layers = [

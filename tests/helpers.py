@@ -1,4 +1,4 @@
-"""What the tests of arrays, networks and training have in common."""
+"""Helpers shared by the tests of arrays, networks and training."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import cnet
 
 
 def network(*sizes, hidden="tanh", output="sigmoid", seed=0, dtype="float64", **settings):
-    """Return a network of these sizes, the inputs first, with a softmax or the like at the end."""
+    """Return a network with these sizes, including the inputs, and this output activation."""
     net = cnet.NeuralNetwork(seed=seed, dtype=dtype).add_layer(sizes[0], input_layer=True)
     for size in sizes[1:-1]:
         net.add_layer(size, hidden, **settings)
@@ -21,7 +21,7 @@ def network(*sizes, hidden="tanh", output="sigmoid", seed=0, dtype="float64", **
 
 
 def everything(value):
-    """All that a network is, in things to compare: weights, program, optimizer state, random numbers.
+    """Return the complete state of a network in a comparable form, including the random state.
 
     Arrays are compared by their bytes, objects by their attributes.
     """
@@ -42,20 +42,20 @@ def everything(value):
 
 @contextmanager
 def unchanged(*networks):
-    """Fail where the block changes anything about the networks."""
+    """Fail if the block changes anything about the networks."""
     before = [everything(net) for net in networks]
     histories = [net.history for net in networks]
     yield
     assert [everything(net) for net in networks] == before
-    # The same object, not only an equal one.
+    # The same object, not just an equal one.
     assert all(net.history is history for net, history in zip(networks, histories, strict=True))
 
 
 @contextmanager
 def refused(*words, error=ValueError, of=()):
-    """Expect an error of just this type whose message has all the words: what, got, wanted.
+    """Expect an error of exactly this type whose message contains all the words.
 
-    Networks in `of` must come out of it as they went in.
+    The networks in `of` must be unchanged afterwards.
     """
     with unchanged(*of), pytest.raises(error) as caught:
         yield
@@ -89,5 +89,5 @@ class Interruption:
 
     @property
     def age(self):
-        """Seconds since Ctrl-C; None where it has not been sent."""
+        """Seconds of CPU time since Ctrl-C; None if it has not been sent."""
         return None if self._sent is None else time.process_time() - self._sent

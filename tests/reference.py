@@ -1,8 +1,8 @@
-"""A slow, obvious float64 oracle: the textbook's formulas in NumPy, and nothing of cnet's.
+"""A slow, simple float64 oracle: the textbook formulas in NumPy, without any code from cnet.
 
-Everything is written from the definition rather than for speed or for few lines: derivatives are
-functions of the pre-activation z, losses are functions of the outputs, softmax goes through its whole
-Jacobian, and each optimizer is PyTorch's documented algorithm, one step at a time.
+Everything follows the definitions rather than aiming for speed or brevity: derivatives are functions of
+the pre-activation z, losses are functions of the outputs, softmax uses its complete Jacobian, and each
+optimizer is PyTorch's documented algorithm, one step at a time.
 """
 
 import math
@@ -32,7 +32,7 @@ SELU_SCALE = (
 
 
 def sigmoid(z):
-    # exp(1000) is infinite and 1 / infinity 0, as it should be.
+    # exp(1000) is infinite and 1 / infinity is 0, as intended.
     with np.errstate(over="ignore"):
         return 1 / (1 + np.exp(-z))
 
@@ -48,7 +48,7 @@ def sech(z):
 
 
 def normal_cdf(z):
-    # By erfc, for 1 + erf(z / sqrt(2)) loses its digits where z is far below 0.
+    # Uses erfc, because 1 + erf(z / sqrt(2)) loses digits if z is far below 0.
     return erfc(-z / math.sqrt(2)) / 2
 
 
@@ -58,7 +58,7 @@ def normal_pdf(z):
 
 
 def exp_of_negative(z):
-    """Return exp(z), and 1 where z is above 0 and what comes of it is not used."""
+    """Return exp(z), or 1 if z is above 0, where the result is not used."""
     return np.exp(np.minimum(z, 0))
 
 
@@ -110,7 +110,7 @@ def activation_backward(activation, z, gradient):
     return gradient * ELEMENTWISE[activation][1](z)
 
 
-# Losses: of outputs a and targets t, the value of each output, which a row sums, and its gradient.
+# Losses: functions of outputs a and targets t that return each output's value and gradient.
 
 
 def squared_error(a, t):
@@ -155,7 +155,7 @@ LOSSES = {
     )
 }
 
-# Which output activations a loss goes with.
+# The output activations of each loss.
 OUTPUTS = {
     **dict.fromkeys(LOSSES, ACTIVATIONS),
     "binary_cross_entropy": ("sigmoid",),
@@ -195,7 +195,7 @@ class Network:
 
     @property
     def parameters(self):
-        """Layer by layer: weights row by row, then biases."""
+        """All parameters, layer by layer: weights row by row, then biases."""
         return np.concatenate([array.ravel() for array in self._arrays()])
 
     @parameters.setter
@@ -219,7 +219,7 @@ class Network:
         return self.forward(x)[-1][1]
 
     def loss_and_gradients(self, x, targets, loss, *, reduction="mean", sample_weight=None):
-        """Return the loss, its gradient by the parameters, flat, and by x.
+        """Return the loss and its gradients by the flat parameters and by x.
 
         `loss` is called with outputs and targets, like those of LOSSES.
         """
@@ -243,7 +243,7 @@ class Network:
         return value, np.concatenate(found[::-1]), gradient
 
     def train(self, optimizer, x, targets, loss, *, batch_size, epochs, **kwargs):
-        """Train in the order of the rows; yield after each epoch its mean loss."""
+        """Train without shuffling; yield the mean loss of each epoch."""
         for _ in range(epochs):
             total = 0.0
             for start in range(0, len(x), batch_size):
@@ -256,12 +256,12 @@ class Network:
             yield total / len(x)
 
 
-# Optimizers, after the algorithm boxes of https://docs.pytorch.org/docs/stable/optim.html.
+# Optimizers, following the algorithm boxes of https://docs.pytorch.org/docs/stable/optim.html.
 
 
 @dataclass
 class Optimizer:
-    """What all have in common: the count of steps t, clipping, L2 penalty."""
+    """Common parts of the optimizers: the step count t, clipping, L2 penalty."""
 
     learning_rate: float
     weight_decay: float = 0.0
@@ -387,10 +387,10 @@ OPTIMIZERS = {
 
 
 class PlainPythonNetwork:
-    """Sigmoid layers trained row by row on the squared error, in lists, loops and math.exp alone.
+    """Sigmoid layers trained row by row on the squared error, with only lists, loops and math.exp.
 
-    ``weights[l][i][j]`` leads from input i of layer l to its neuron j, ``biases[l][j]`` is that
-    neuron's own; there may be any number of layers.
+    ``weights[l][i][j]`` connects input i of layer l with its neuron j, and ``biases[l][j]`` is the bias
+    of that neuron. There may be any number of layers.
     """
 
     def __init__(self, weights, biases):
@@ -411,14 +411,14 @@ class PlainPythonNetwork:
         return found
 
     def forward(self, row):
-        """Return the outputs for one row of inputs, a list."""
+        """Return the outputs for one row of inputs, as a list."""
         return self._outputs(row)[-1]
 
     def train(self, x, y, learning_rate, epochs):
-        """Take one step after every row, in their order.
+        """Make one step after every row, in order.
 
         Returns the total squared error of each epoch: the sum over its rows and outputs of
-        (target - output)^2, each from before the row's step.
+        (target - output)^2, each computed before the row's step.
         """
         return [
             sum(self._learn(row, targets, learning_rate) for row, targets in zip(x, y, strict=True))
@@ -428,7 +428,7 @@ class PlainPythonNetwork:
     def _learn(self, row, targets, learning_rate):
         outputs = self._outputs(row)
         last = outputs[-1]
-        # delta[j] is the derivative of half the squared error by the neuron's sum of inputs.
+        # delta[j] is the derivative of half the squared error by the neuron's weighted input.
         delta = [(last[j] - targets[j]) * last[j] * (1 - last[j]) for j in range(len(last))]
         for layer in range(len(self.weights) - 1, -1, -1):
             weights, biases, inputs = self.weights[layer], self.biases[layer], outputs[layer]

@@ -1,4 +1,4 @@
-"""Activations and their derivatives over the whole range of each dtype, and losses of extreme logits."""
+"""Activations and derivatives over the whole range of each dtype, and losses of extreme logits."""
 
 import re
 
@@ -10,7 +10,7 @@ import cnet
 
 DTYPES = ("float32", "float64")
 
-# From mpmath at 50 digits: a yardstick for cnet and for the oracle.
+# From mpmath with 50 digits: the reference for cnet and for the oracle.
 TABLE_Z = (-20.0, -5.0, -0.75, 0.5, 12.0)
 TABLE = {
     "sigmoid": (
@@ -81,51 +81,51 @@ TABLE = {
     "leaky_relu": (-0.2, -0.05, -0.0075, 0.5, 12.0),
 }
 
-# What is rounded on the way: the exponential or the like, to 1 or 2 ulp as in any good C library, and
-# after it a sum, a quotient and a product.
+# Rounding of the intermediate steps: the exponential or similar to 1 or 2 ulp, as in any good C library,
+# followed by a sum, a quotient and a product.
 ULPS = 4
 
 
 def ulps_of(activation, z):
-    """Return what a value may be off, in units of its last place.
+    """Return the allowed error of a value, in ulp.
 
-    On the left erfc multiplies the relative error of its argument z / sqrt(2), of two roundings here
-    and two in the oracle, by z^2.
+    For negative z, erfc multiplies the relative error of its argument z / sqrt(2), which comes from two
+    roundings here and two in the oracle, by z^2.
     """
     return ULPS + (2 * np.clip(z, -40, 0) ** 2 if activation == "gelu" else 0)
 
 
 def grid(dtype):
-    """Return numbers from all over the dtype's range, densest where anything happens."""
+    """Return numbers from the whole range of the dtype, densest where the functions change most."""
     limits = np.finfo(dtype)
     largest = float(limits.max)
     positive = np.concatenate(
         [
             [limits.smallest_subnormal, limits.tiny, 1e-30, 0.5, 1, 1000, 1e30, largest],
             np.geomspace(limits.tiny, largest / 2, 200),
-            np.linspace(0.01, 1.2 * np.log(largest), 2000),  # exp overflows on the way
+            np.linspace(0.01, 1.2 * np.log(largest), 2000),  # up to beyond exp's overflow
         ]
     )
     return np.concatenate([-positive, [0], positive]).astype(dtype)
 
 
 def assert_close(found, truth, ulps, z):
-    """Compare with a float64 truth that may be out of the range of what was found."""
+    """Compare with a float64 truth that may exceed the range of the result's dtype."""
     limits = np.finfo(found.dtype)
     with np.errstate(over="ignore"):
         expected = truth.astype(found.dtype)
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(found[~finite], expected[~finite])
     error = np.abs(found[finite].astype(np.float64) - truth[finite])
-    # Below the smallest normal number digits are lost, and what is left of an exponential may be
-    # multiplied by z, which is below 1000 as long as anything is left.
+    # Below the smallest normal number digits are lost. The remaining exponential may be multiplied by z,
+    # which is below 1000 as long as anything remains.
     allowed = ulps * limits.eps * np.abs(truth) + 1000 * limits.tiny
     wrong = ~(error <= allowed[finite])
     assert not wrong.any(), (z[finite][wrong], found[finite][wrong], truth[finite][wrong])
 
 
 def identity_network(activation, dtype, *, n=1, hidden=False):
-    """Return a network that only applies the activation, as its output layer or as a hidden one."""
+    """Return a network that only applies the activation, as its output layer or as a hidden layer."""
     layers = [cnet.Layer(n, n, activation, bias=False)]
     if hidden:
         layers.append(cnet.Layer(n, n, "linear", bias=False))
@@ -136,7 +136,7 @@ def identity_network(activation, dtype, *, n=1, hidden=False):
 
 
 def test_all_activations_are_tested():
-    """Every name there is has a place in the oracle, and so in these tests."""
+    """Every known name has a place in the oracle, and so in these tests."""
     with pytest.raises(ValueError, match="activation must be one of") as refusal:
         cnet.Layer(1, 1, "none")
     names = re.findall(r"'(\w+)'", str(refusal.value))
@@ -145,7 +145,7 @@ def test_all_activations_are_tested():
 
 @pytest.mark.parametrize("activation", TABLE)
 def test_known_values(activation):
-    """The oracle too: from here on it is the truth."""
+    """Checks the oracle too, which the other tests use as the truth."""
     z, truth = np.array(TABLE_Z), np.array(TABLE[activation])
     for found in (
         identity_network(activation, "float64").predict(z[:, np.newaxis])[:, 0],
@@ -158,7 +158,7 @@ def test_known_values(activation):
 @pytest.mark.parametrize("activation", reference.ELEMENTWISE)
 @np.errstate(over="ignore")
 def test_values(activation, dtype):
-    """Also the infinite ones: exp(1000), and selu of the largest number."""
+    """Includes infinite values, such as exp(1000) and selu of the largest number."""
     z = grid(dtype)
     found = identity_network(activation, dtype).predict(z[:, np.newaxis])[:, 0]
     assert found.dtype == dtype
@@ -167,7 +167,7 @@ def test_values(activation, dtype):
 
 
 def derivative(net, z):
-    """Return the outputs' derivative by z, from a loss whose gradient by them is 1."""
+    """Return the derivative of the outputs by z, from a loss whose gradient is 1."""
     return net.input_gradient(
         z[:, np.newaxis], np.zeros(len(z)), loss=lambda y_true, y_pred: (0.0, np.ones_like(y_pred))
     )[:, 0]
@@ -178,11 +178,11 @@ def derivative(net, z):
 @pytest.mark.parametrize("activation", reference.ELEMENTWISE)
 @np.errstate(over="ignore")
 def test_derivatives(activation, dtype, hidden):
-    """At 0 too, where that of relu is PyTorch's 0, of leaky_relu 0.01 and of selu the left one.
+    """Includes z = 0: 0 for relu as in PyTorch, 0.01 for leaky_relu, the left derivative for selu.
 
-    Nearly all are computed from outputs of about 1, whose last place is 1 eps: so far they may be off,
-    however small they are themselves. In silu's, half an eps of 1 - sigmoid(z) is multiplied by z. Those
-    of exp and softplus have all their digits where they are small.
+    Most derivatives are computed from outputs of about 1, whose last digit is 1 eps. This is their
+    error, no matter how small they are. In silu's, half an eps of 1 - sigmoid(z) is multiplied by z.
+    Those of exp and softplus are accurate to all digits where they are small.
     """
     z = grid(dtype)
     found = derivative(identity_network(activation, dtype, hidden=hidden), z)
@@ -197,8 +197,8 @@ def test_derivatives(activation, dtype, hidden):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_far_ends(dtype):
-    """What is exact: no warning, no infinity, no NaN."""
+def test_limits_at_infinity(dtype):
+    """The exact limits: no warning, no infinity, no NaN."""
     far = np.array([[-1000], [1000]], dtype)
     for activation, left, right in (
         ("sigmoid", 0, 1),
@@ -214,8 +214,8 @@ def test_far_ends(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", reference.ACTIVATIONS)
-def test_nan_is_seen(activation, dtype):
-    """A broken weight must show in the outputs, and not be taken for 0 by a comparison."""
+def test_nan_propagates(activation, dtype):
+    """NaN from a broken weight must appear in the outputs, and not be taken for 0 by a comparison."""
     net = identity_network(activation, dtype, n=3)
     net.parameters[0] = np.nan
     found = net.predict(np.ones(3))
@@ -223,7 +223,7 @@ def test_nan_is_seen(activation, dtype):
     assert np.isnan(found).all() == (activation == "softmax")
 
 
-# Softmax, and the losses that are computed from its and the other outputs' pre-activations.
+# Softmax, and the losses that are computed from the pre-activations of the outputs.
 
 HUGE_LOGITS = (
     (1000, 0, -1000),
@@ -245,13 +245,13 @@ def huge_logits(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @np.errstate(over="ignore")
 def test_softmax(dtype):
-    """Of huge logits, of as many as a digit has values, and of logits that are all the same."""
+    """Softmax of huge logits, of many logits, and of logits that are all the same."""
     limits = np.finfo(dtype)
     rng = np.random.default_rng(0)
     for z in (huge_logits(dtype), rng.normal(0, 5, (50, 10)).astype(dtype), np.zeros((1, 300))):
         a = identity_network("softmax", dtype, n=z.shape[1]).predict(z)
         np.testing.assert_allclose(a.sum(axis=1), 1, rtol=0, atol=10 * limits.eps)
-        # As above; besides, an exponent is off by half an ulp of a difference of up to 50.
+        # As above; in addition, an exponent is off by half an ulp of a difference of up to 50.
         truth = reference.softmax(z.astype(np.float64))
         np.testing.assert_allclose(a, truth, rtol=(ULPS + 50) * limits.eps, atol=limits.tiny)
 
@@ -271,7 +271,7 @@ def softplus(z):
 
 
 def log_softplus(z):
-    # Far to the left softplus(z) is exp(z), to the last digit of float64 from -37 on.
+    # For z < -37, softplus(z) is exp(z) to the last digit of float64.
     return np.where(z < -40, z, np.log(softplus(np.maximum(z, -40))))
 
 
@@ -279,8 +279,8 @@ def sigmoid_over_softplus(z):
     return np.where(z < -40, 1, reference.sigmoid(z) / softplus(np.maximum(z, -40)))
 
 
-# Output activation, legal targets; as functions of logit and target the loss, as a sum of two terms
-# that are exact of themselves, and its gradient.
+# Output activation, legal targets, and, as functions of logit and target, the loss as a sum of two exact
+# terms, and its gradient.
 LOGIT_LOSSES = {
     "binary_cross_entropy": (
         "sigmoid",
@@ -307,19 +307,19 @@ LOGIT_LOSSES = {
 @pytest.mark.parametrize("name", LOGIT_LOSSES)
 @np.errstate(over="ignore")
 def test_losses_of_extreme_logits(name, dtype):
-    """Where the true value is finite so is the loss, and right, and so is its gradient."""
+    """Where the true value is finite, the loss is finite and right, and so is its gradient."""
     activation, targets, terms_of, slope_of = LOGIT_LOSSES[name]
     limits = np.finfo(dtype)
     logits = np.concatenate([grid(dtype)[::7], np.array([-1000, -100, -30, 30, 60], dtype)])
     for t in targets:
         z = logits.astype(np.float64)
-        # Not those whose loss is too large for the dtype.
+        # Leave out losses that are too large for the dtype.
         finite = np.sum(np.abs(terms_of(z, t)), axis=0) < limits.max / 2
         assert finite.sum() > len(z) // 2
         z, x = z[finite], logits[finite, np.newaxis]
         net = identity_network(activation, dtype)
         values, gradients = each_row(net, x, np.full(len(x), t, dtype), name.split()[0])
-        # Terms may cancel, and the gradient's too; each is off by a few ulp of itself.
+        # Terms may cancel, also in the gradient; each is off by a few ulp of itself.
         size = np.sum(np.abs(terms_of(z, t)), axis=0)
         error = np.abs(values - np.sum(terms_of(z, t), axis=0))
         assert (error <= 2 * ULPS * limits.eps * size + 1000 * limits.tiny).all()
@@ -332,7 +332,7 @@ def test_losses_of_extreme_logits(name, dtype):
 @pytest.mark.parametrize("as_rows", [False, True], ids=["labels", "one-hot"])
 @np.errstate(over="ignore")
 def test_cross_entropy_of_extreme_logits(as_rows, dtype):
-    """The loss is the distance from the largest logit, and no 0 * infinity makes a NaN of it."""
+    """The loss is the distance from the largest logit; 0 * infinity does not make it NaN."""
     z = np.repeat(huge_logits(dtype), 3, axis=0)
     labels = np.tile(np.arange(3), len(HUGE_LOGITS))
     net = identity_network("softmax", dtype, n=3)

@@ -1,4 +1,4 @@
-"""What users pass in: any real dtype, any layout, any container, and everything that is refused."""
+"""Arrays that users pass in: all real dtypes, layouts and containers, and all invalid inputs."""
 
 import datetime
 import tracemalloc
@@ -15,20 +15,20 @@ import cnet
 from cnet._arrays import aligned_empty, as_data, as_inputs
 from cnet.losses import CrossEntropy, SquaredError
 
-# Whole numbers from 0 to 1 are exact in all of them.
+# Integers from 0 to 1 are exact in all of them.
 DTYPES = [
     *(np.float16, np.float32, np.float64, np.longdouble, np.bool_),
     *(np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
     *(">f4", ">f8", ">i2", ">i8", ">u4"),
 ]
 N_INPUTS, N_OUTPUTS = 3, 2
-# The same examples in every run.
+# The same examples in each test run.
 examples = settings(derandomize=True, deadline=None, max_examples=80)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A way of laying numbers out in memory."""
+    """A memory layout for an array."""
 
     dtype: object
     steps: tuple[int, ...]  # from one element to the next along each axis, backwards where negative
@@ -37,13 +37,13 @@ class Layout:
     writeable: bool
 
     def lay_out(self, values):
-        """Return a view that equals `values`, and the bytes that it is a view of."""
+        """Return a view that equals `values`, and the buffer it is a view of."""
         dtype = np.dtype(self.dtype)
         steps = self.steps[: values.ndim]
         shape = [n * abs(step) for n, step in zip(values.shape, steps, strict=True)]
         raw = np.zeros(int(np.prod(shape)) * dtype.itemsize + self.offset, np.uint8)
         base = raw[self.offset :].view(dtype).reshape(shape, order=self.order)
-        # What lies between the elements must never be read.
+        # The gaps between the elements must never be read.
         base[...] = np.nan if dtype.kind == "f" else 1
         view = base[tuple(slice(None, None, step) for step in steps)]
         view[...] = values
@@ -62,7 +62,7 @@ layouts = st.builds(
 
 
 def numbers(*shape, seed=0):
-    """Return random numbers 0 and 1, which every dtype of DTYPES holds."""
+    """Return random numbers 0 and 1, which every dtype in DTYPES can hold."""
     return np.random.default_rng(seed).integers(0, 2, shape).astype(np.float64)
 
 
@@ -71,7 +71,7 @@ def small_network(dtype="float64", output="sigmoid"):
 
 
 def trained(net, x, y, sample_weight=None):
-    """Return the network after some training."""
+    """Return the network after a short training."""
     net.train(
         x, y, 0.1, 3, batch_size=2, optimizer="adam", sample_weight=sample_weight, verbose=False
     )
@@ -104,7 +104,7 @@ def test_predict_reads_every_layout(layout, n, dtype):
 )
 def test_train_reads_every_layout(x_layout, y_layout, weight_layout, n, labels, output):
     x, sample_weight = numbers(n, N_INPUTS), numbers(n, seed=1)
-    # For softmax one-hot rows.
+    # For softmax, one-hot rows.
     y = numbers(n, seed=2) if labels else np.eye(N_OUTPUTS)[numbers(n, seed=2).astype(int)]
     plain = trained(small_network(output=output), x, y, sample_weight)
     laid_out = [x_layout.lay_out(x), y_layout.lay_out(y), weight_layout.lay_out(sample_weight)]
@@ -115,7 +115,7 @@ def test_train_reads_every_layout(x_layout, y_layout, weight_layout, n, labels, 
 
 
 def test_values_are_converted_once_from_their_own_dtype():
-    # 0.1 in float16 is another number than 0.1 in float64, and must stay that one.
+    # 0.1 in float16 differs from 0.1 in float64 and must remain the float16 number.
     net = small_network()
     x = np.full((2, N_INPUTS), 0.1, np.float16)
     np.testing.assert_array_equal(net.predict(x), net.predict(x.astype(np.float64)))
@@ -135,7 +135,7 @@ def test_transposed_and_repeated_rows():
 
 
 class Tagged(np.ndarray):
-    """A subclass whose arithmetic is not to be trusted."""
+    """A subclass whose arithmetic is unreliable."""
 
     def __array_ufunc__(self, *args, **kwargs):
         raise AssertionError("the subclass's own arithmetic was used")
@@ -149,7 +149,7 @@ CONTAINERS = {
     "subclass": lambda a: a.view(Tagged),
     "masked array without masked values": np.ma.array,
     "DataFrame": lambda a: pd.DataFrame(a) if a.ndim == 2 else pd.Series(a),
-    "DataFrame with an index of its own": lambda a: (
+    "DataFrame with a custom index": lambda a: (
         pd.DataFrame(a, index=range(9, 9 - len(a), -1))
         if a.ndim == 2
         else pd.Series(a, index=range(9, 9 - len(a), -1))
@@ -175,7 +175,7 @@ def test_containers(container, n_columns):
     net = trained(small_network(), *arguments)
     assert everything(net) == everything(plain)
     np.testing.assert_array_equal(net.predict(arguments[0]), plain.predict(x))
-    # Nor are they changed.
+    # The containers are not changed either.
     for argument, values in zip(arguments, (x, y, sample_weight), strict=True):
         np.testing.assert_array_equal(np.array(argument, np.float64), values)
 
@@ -201,13 +201,13 @@ def test_a_saved_array_is_read_from_disk(tmp_path):
     np.testing.assert_array_equal(net.predict(x), net.predict(values))
 
 
-# What is right already is not copied
+# Arrays of the right dtype and layout are not copied
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("writeable", [True, False])
 @pytest.mark.parametrize("shape", [(5, N_INPUTS), (N_INPUTS,), (1, N_INPUTS)], ids=str)
-def test_inputs_are_not_copied(dtype, writeable, shape):
+def test_inputs_of_the_right_dtype_are_not_copied(dtype, writeable, shape):
     x = numbers(*shape).astype(dtype)
     x.flags.writeable = writeable
     rows, is_row = as_inputs(x, N_INPUTS, np.dtype(dtype))
@@ -237,12 +237,12 @@ def test_targets_and_weights_are_not_copied(loss):
     assert np.shares_memory(data.sample_weight, sample_weight)
     assert data.labels.size == 0
     if loss == CrossEntropy():
-        # By these the engine finds its way: not even the user may change them under it.
+        # The engine uses these as indices: not even the user may change them during training.
         assert not np.shares_memory(as_data(x, labels, None, **settings).labels, labels)
 
 
 @pytest.mark.parametrize("method", ["predict", "evaluate", "train", "input_gradient"])
-def test_no_copy_of_x_is_made_on_the_way(method):
+def test_methods_do_not_copy_x(method):
     net = network(64, 2)
     x, y = np.zeros((20_000, 64)), np.zeros((20_000, 2))
     arguments = {
@@ -255,7 +255,7 @@ def test_no_copy_of_x_is_made_on_the_way(method):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # Blocks, outputs and the order of rows take room, but much less than x.
+    # Blocks, outputs and the order of rows take memory, but much less than x.
     assert peak - (result.nbytes if method == "input_gradient" else 0) < x.nbytes / 3
 
 
@@ -280,11 +280,11 @@ def test_aligned_empty(size, dtype):
         assert array.ctypes.data % 64 == 0
 
 
-# What is refused, whoever it is passed to
+# Invalid input, in every method
 
 
 class Sparse:
-    """Looks like a matrix of scipy.sparse."""
+    """Resembles a matrix of scipy.sparse."""
 
     shape = (3, N_INPUTS)
 
@@ -293,7 +293,7 @@ class Sparse:
 
 
 def with_first(value, dtype=np.float64):
-    """Return what puts `value` in the place of an array's first number."""
+    """Return a function that replaces an array's first number with `value`."""
 
     def change(good):
         bad = good.astype(dtype)
@@ -303,7 +303,7 @@ def with_first(value, dtype=np.float64):
     return change
 
 
-# From good numbers to bad ones, and what the message says.
+# From valid to invalid numbers, and the expected words of the message.
 CONTENTS = {
     "text": (lambda good: good.astype(str), ["real numbers", "text"]),
     "bytes": (lambda good: good.astype(bytes), ["real numbers", "text"]),
@@ -366,7 +366,7 @@ TAKES_X = {
     "input_gradient": lambda net, x: net.input_gradient(x, numbers(4, N_OUTPUTS)),
     "backward_propagate": lambda net, x: net.backward_propagate(x, [0, 1], 0.1),
 }
-# The tutorials' methods keep the tutorials' names.
+# The tutorials' methods have the tutorials' argument names.
 X_NAMES = {"forward_propagate": "inputs", "backward_propagate": "inputs"}
 TAKES_TARGETS = ["train", "evaluate", "loss_and_gradient", "input_gradient"]
 TAKES_Y = {
@@ -383,34 +383,34 @@ TAKES_SAMPLE_WEIGHT = {
 
 @pytest.fixture
 def net():
-    """Return a network with a history, a loss, an optimizer's state and random numbers drawn."""
+    """Return a network with a history, a loss, optimizer state and an advanced random generator."""
     return trained(small_network(), numbers(4, N_INPUTS), numbers(4, N_OUTPUTS))
 
 
 @pytest.mark.parametrize("method", ["predict", "train"])
 @pytest.mark.parametrize(("spoil", "words"), CONTENTS.values(), ids=CONTENTS)
-def test_bad_contents_of_x(net, method, spoil, words):
+def test_x_with_bad_contents_raises(net, method, spoil, words):
     with refused("x ", *words, of=[net]):
         TAKES_X[method](net, spoil(numbers(4, N_INPUTS)))
 
 
 @pytest.mark.parametrize("shape", [(4, N_OUTPUTS), (4,)], ids=["targets", "labels"])
 @pytest.mark.parametrize(("spoil", "words"), CONTENTS.values(), ids=CONTENTS)
-def test_bad_contents_of_y(net, shape, spoil, words):
-    # Of labels it is not said that they are infinite, but which there are.
+def test_y_with_bad_contents_raises(net, shape, spoil, words):
+    # For labels the message does not say that they are infinite, but lists the valid labels.
     words = [word for word in words if shape != (4,) or word != "NaN or infinite"]
     with refused("y ", *words, of=[net]):
         net.train(numbers(4, N_INPUTS), spoil(numbers(*shape)))
 
 
 @pytest.mark.parametrize(("spoil", "words"), CONTENTS.values(), ids=CONTENTS)
-def test_bad_contents_of_sample_weight(net, spoil, words):
+def test_sample_weight_with_bad_contents_raises(net, spoil, words):
     with refused("sample_weight ", *words, of=[net]):
         TAKES_SAMPLE_WEIGHT["train"](net, spoil(numbers(4)))
 
 
 @pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", "float64", "object"])
-def test_missing_values_of_pandas(net, dtype):
+def test_pandas_missing_values_raise(net, dtype):
     missing = pd.Series([0, 1, None, 1], dtype=dtype)
     good = numbers(4, N_INPUTS)
     with refused("x ", of=[net]):
@@ -436,7 +436,7 @@ def test_missing_values_of_pandas(net, dtype):
     ],
     ids=str,
 )
-def test_bad_shapes_of_x(net, method, shape, words):
+def test_x_with_a_bad_shape_raises(net, method, shape, words):
     with refused(f"{X_NAMES.get(method, 'x')} ", *words, of=[net]):
         TAKES_X[method](net, np.zeros(shape))
 
@@ -455,27 +455,27 @@ def test_bad_shapes_of_x(net, method, shape, words):
     ],
     ids=str,
 )
-def test_bad_shapes_of_y(net, method, shape, words):
+def test_y_with_a_bad_shape_raises(net, method, shape, words):
     with refused("y ", *words, of=[net]):
         method(net, np.zeros(shape))
 
 
 @pytest.mark.parametrize("method", TAKES_SAMPLE_WEIGHT.values(), ids=TAKES_SAMPLE_WEIGHT)
 @pytest.mark.parametrize("shape", [(), (3,), (4, 1), (1, 4), (0,)], ids=str)
-def test_bad_shapes_of_sample_weight(net, method, shape):
+def test_sample_weight_with_a_bad_shape_raises(net, method, shape):
     with refused("sample_weight must have shape (4,)", f"got shape {shape}", of=[net]):
         method(net, np.zeros(shape))
 
 
 @pytest.mark.parametrize("method", TAKES_SAMPLE_WEIGHT.values(), ids=TAKES_SAMPLE_WEIGHT)
-def test_negative_sample_weight(net, method):
+def test_negative_sample_weights_raise(net, method):
     with refused("sample_weight must not be negative", "got -0.5", of=[net]):
         method(net, [1, 2, -0.5, 0])
 
 
 @pytest.mark.parametrize("argument", ["x", "y", "sample_weight"])
 @pytest.mark.parametrize("value", [1e39, -1e300, np.longdouble("1e4000")], ids=str)
-def test_too_large_for_float32(argument, value):
+def test_numbers_too_large_for_float32_raise(argument, value):
     net = small_network("float32")
     arguments = {"x": numbers(4, N_INPUTS), "y": numbers(4, N_OUTPUTS), "sample_weight": numbers(4)}
     arguments[argument] = with_first(value, np.longdouble)(arguments[argument])
@@ -494,7 +494,7 @@ def test_the_largest_float32_fits():
 
 
 @pytest.mark.parametrize("method", TAKES_X)
-def test_where_the_bad_number_of_x_is(net, method):
+def test_the_message_locates_the_bad_number_in_x(net, method):
     x = numbers(4, N_INPUTS)
     x[2, 1] = np.nan
     name = X_NAMES.get(method, "x")
@@ -503,18 +503,18 @@ def test_where_the_bad_number_of_x_is(net, method):
 
 
 @pytest.mark.parametrize("method", TAKES_Y.values(), ids=TAKES_Y)
-def test_where_the_bad_number_of_y_is(net, method):
+def test_the_message_locates_the_bad_number_in_y(net, method):
     y = numbers(4, N_OUTPUTS)
     y[3, 1] = np.inf
     with refused("y must not have NaN or infinite values, got inf at y[3, 1]", of=[net]):
         method(net, y)
 
 
-# Targets that do not suit the loss
+# Targets that are invalid for the loss
 
 
 def with_loss(output, loss):
-    """Return a network with this output and loss, trained a bit."""
+    """Return a network with this output and loss after a short training."""
     net = network(N_INPUTS, 4, N_OUTPUTS, output=output)
     net.train(
         numbers(4, N_INPUTS),
@@ -550,7 +550,7 @@ def with_loss(output, loss):
     ],
     ids=str,
 )
-def test_bad_labels(output, loss, labels, got):
+def test_bad_labels_raise(output, loss, labels, got):
     net = with_loss(output, loss)
     with refused("y must be integer labels from 0 to 1", "2 outputs", f"got {got}", of=[net]):
         net.train(numbers(4, N_INPUTS), labels, loss=loss)
@@ -569,20 +569,20 @@ def test_bad_labels(output, loss, labels, got):
         ("softplus", "poisson", [3, -0.5], ["at least 0", "got -0.5"]),
     ],
 )
-def test_targets_outside_the_range_of_the_loss(output, loss, rows, words):
+def test_targets_outside_the_range_of_the_loss_raise(output, loss, rows, words):
     net = with_loss(output, loss)
     y = np.array([[0, 1], rows, [1, 0], [0, 1]])
     with refused("y must be", f"loss '{loss}'", *words, of=[net]):
         net.train(numbers(4, N_INPUTS), y, loss=loss)
 
 
-def test_probabilities_may_be_rounded():
+def test_probabilities_may_be_off_by_rounding():
     net = network(N_INPUTS, 3, output="softmax")
     thirds = np.full((4, 3), 1 / 3, np.float16)
     assert net.train(numbers(4, N_INPUTS), thirds, epochs=1, verbose=False)["loss"][0] > 0
 
 
-# What targets mean
+# The meaning of targets
 
 
 @pytest.mark.parametrize("as_column", [False, True])
@@ -630,7 +630,7 @@ def test_target_of_a_single_row(n_outputs, output, target, row):
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-12)
 
 
-def test_setters_check_like_everything_else(net):
+def test_setters_check_their_arrays(net):
     layer = net.layers[0]
     for values, words in [
         (np.zeros((4, 3)), ["shape (3, 4)", "got shape (4, 3)"]),
@@ -653,11 +653,11 @@ def test_cnet_loss_objects_check_targets_too():
         net.evaluate(numbers(2, N_INPUTS), [0, 2], loss=cnet.BinaryCrossEntropy())
 
 
-# What changes while it is trained on
+# Arrays that change during training
 
 
-def test_labels_and_shapes_that_change_under_the_training():
-    # A label out of range would be written far beyond the outputs, a longer x read beyond its end.
+def test_training_is_safe_if_labels_and_shapes_change_meanwhile():
+    # A label out of range would be written far beyond the outputs, and a longer x read beyond its end.
     x, y = numbers(40, N_INPUTS), np.arange(40) % 2
     net, expected = network(N_INPUTS, 2, output="softmax"), network(N_INPUTS, 2, output="softmax")
 
@@ -670,7 +670,7 @@ def test_labels_and_shapes_that_change_under_the_training():
     np.testing.assert_array_equal(net.parameters, expected.parameters)
 
 
-def test_training_on_its_own_weights():
+def test_training_on_the_networks_own_weights():
     net, expected = network(2, 2, 2), network(2, 2, 2)
     x = net.layers[0].weights
     y = expected.layers[0].weights.copy()

@@ -1,4 +1,4 @@
-"""The benchmarks: what they measure is comparable, and all is said and written. No time is asserted."""
+"""The benchmarks: contestants are comparable, and all results are reported. No time is asserted."""
 
 import json
 import os
@@ -30,12 +30,12 @@ QUICK = measure.Settings(peers=(), repetitions=2, seconds=0.001, quick=True, cor
 
 
 def installed(*wanted):
-    """Return those of the peers that can be run here."""
+    """Return the peers that can run here."""
     return tuple(name for name in wanted if not peers.PEERS[name].missing("no-such-python"))
 
 
 def run(*arguments, cwd=ROOT):
-    """Return what ``python -m benchmarks`` did."""
+    """Return the result of running ``python -m benchmarks``."""
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
         capture_output=True,
@@ -49,7 +49,7 @@ def run(*arguments, cwd=ROOT):
 # The command line
 
 
-def test_list_names_all_there_is(capsys):
+def test_list_shows_all_groups_workloads_and_peers(capsys):
     command_line.main(["--list"])
     printed = capsys.readouterr().out
     for name, group in command_line.GROUPS.items():
@@ -58,8 +58,8 @@ def test_list_names_all_there_is(capsys):
     assert all(peer in printed for peer in peers.PEERS)
 
 
-def test_names_are_of_one_thing_only():
-    # A group may share its name with its only workload.
+def test_names_of_groups_and_workloads_are_unique():
+    # A group can have the same name as its only workload.
     workloads = [name for group in command_line.GROUPS.values() for name in group.workloads]
     assert len(workloads) == len(set(workloads))
     for name, group in command_line.GROUPS.items():
@@ -76,7 +76,7 @@ def test_names_are_of_one_thing_only():
     ],
     ids=["workloads", "groups", "both", "all"],
 )
-def test_choice(names, expected):
+def test_selection_of_workloads(names, expected):
     assert command_line.chosen(names) == expected
 
 
@@ -92,14 +92,14 @@ def test_choice(names, expected):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_refused(arguments, message, capsys):
+def test_invalid_arguments_are_reported(arguments, message, capsys):
     with pytest.raises(SystemExit) as caught:
         command_line.main(arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_without_the_plots_library_it_says_what_to_install(monkeypatch, capsys):
+def test_without_matplotlib_the_message_says_what_to_install(monkeypatch, capsys):
     found = command_line.find_spec
     monkeypatch.setattr(
         command_line, "find_spec", lambda name: None if name == "matplotlib" else found(name)
@@ -164,17 +164,17 @@ def test_a_python_without_libfann(python):
     assert python in peers.PEERS["fann"].missing(python)
 
 
-def test_every_peer_takes_part_somewhere():
+def test_every_peer_takes_part_in_a_group():
     taking_part = {peer for group in command_line.GROUPS.values() for peer in group.peers}
     assert taking_part == set(peers.PEERS)
 
 
-# That the contestants do the same
+# The contestants do the same work
 
 
 def test_losses_agree():
-    # From one start they differ in the order of the rows alone, which by itself makes a standard
-    # deviation of 0.1 % in this loss: 0.5 % is five of them.
+    # Starting from the same weights, losses differ only by the order of rows, which alone has a standard
+    # deviation of 0.1 % in this loss; 0.5 % is five of them.
     workload = workloads.WORKLOADS["tiny"]
     found = training.trainers(workload, installed("numpy", "sklearn", "torch", "jax"))
     losses = {name: train(workload.loss_epochs) for name, train in found.items()}
@@ -183,9 +183,9 @@ def test_losses_agree():
 
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (5, 4, 3)], ids=str)
-def test_online_learning_in_plain_python_is_cnets(sizes):
+def test_online_learning_in_plain_python_matches_cnet(sizes):
     workload = online.Workload(sizes, rows=20)
-    plain, net = online.PlainNetwork(workload.start()), online.cnet_network(workload)
+    plain, net = online.PlainNetwork(workload.initial_weights()), online.cnet_network(workload)
     x, y = workload.data()
     total = plain.train(x, y, online.LEARNING_RATE, 3)
     history = net.train(x, y, online.LEARNING_RATE, 3, shuffle=False, verbose=False)
@@ -196,7 +196,7 @@ def test_online_learning_in_plain_python_is_cnets(sizes):
         np.testing.assert_allclose(layer.biases, weights[-1], rtol=1e-9)
 
 
-def test_the_fullbatch_tutorial_is_cnets():
+def test_the_fullbatch_tutorial_matches_cnet():
     tutorial = NumpyTutorial()
     np.random.seed(1)
     net = classic.NeuralNetwork(classic.Layer(*SIZES[:2]), classic.Layer(*SIZES[1:]))
@@ -215,13 +215,13 @@ def test_predictions_are_compared_before_they_are_timed():
     net.parameters[:] = 0
     np.testing.assert_allclose(net.predict(x), 1 / 3, rtol=1e-6)
     with pytest.raises(AssertionError, match="stub"):
-        predictors.agree({"stub": lambda: np.zeros((7, 3))}, net.predict(x))
+        predictors.check_agreement({"stub": lambda: np.zeros((7, 3))}, net.predict(x))
 
 
-# Numbers
+# Calculations
 
 
-def test_turns_are_taken():
+def test_timings_are_interleaved():
     order = []
 
     def task(name):
@@ -231,13 +231,13 @@ def test_turns_are_taken():
 
         return timed
 
-    times = measure.by_turns({"a": task("a"), "b": task("b")}, QUICK, count=3)
+    times = measure.interleaved({"a": task("a"), "b": task("b")}, QUICK, count=3)
     assert order == ["a", "b", "a", "b"]
     assert times == {"a": [2, 2], "b": [2, 2]}
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(1e-6, 500_000), (0.2, 2), (3.0, 1)])
-def test_how_often_work_is_done(seconds, expected):
+def test_number_of_repetitions_of_the_work(seconds, expected):
     assert measure.count_for(lambda count: count * seconds, 0.5) == expected
 
 
@@ -247,14 +247,14 @@ def test_single_calls_are_timed_one_by_one():
     assert (np.concatenate(times["nothing"]) >= 0).all()
 
 
-def test_ratios_are_of_medians():
+def test_ratios_are_ratios_of_medians():
     result = measure.Result("w", {}, "s", 1, {"a": [1, 2, 9], "b": [8, 1, 6], "c": [1, 1, 1]})
     assert result.medians == {"a": 2, "b": 6, "c": 1}
     assert result.ratios == {"b": 3, "c": 0.5}
 
 
 def test_operations():
-    # Forward and the weights' gradient in both layers, the inputs' in the second alone.
+    # Forward pass and weight gradient in both layers, input gradient only in the second.
     assert workloads.Workload(10, (4, 8, 3), 5).operations == 10 * 2 * (2 * 32 + 3 * 24)
 
 
@@ -265,7 +265,7 @@ def test_the_exponent_of_a_power_law(power):
 
 
 @pytest.mark.parametrize("n_parameters", growth.PARAMETERS)
-def test_networks_of_about_so_many_parameters(n_parameters):
+def test_networks_with_a_given_number_of_parameters(n_parameters):
     found = growth.parameters_of(growth.two_equal_layers(n_parameters))
     assert found == pytest.approx(n_parameters, rel=0.05)
 
@@ -286,7 +286,7 @@ def test_numbers_of_threads(cores, expected):
     assert threads.numbers_of_threads(cores) == expected
 
 
-def test_the_peak_of_a_machine_with_a_compiler():
+def test_peak_with_a_compiler():
     found = peak.peak_task()
     if found is None:
         pytest.skip("no C compiler")
@@ -295,7 +295,7 @@ def test_the_peak_of_a_machine_with_a_compiler():
     assert operations % peak.STEPS == 0
 
 
-def test_without_a_compiler_the_peak_is_left_out_by_name(monkeypatch):
+def test_peak_without_a_compiler(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     peak.library.cache_clear()
     try:
@@ -307,7 +307,7 @@ def test_without_a_compiler_the_peak_is_left_out_by_name(monkeypatch):
 
 
 def write_customers(folder, n=300):
-    """Bank customers made up, with what a table may have: texts, numbers, a target."""
+    """Write made-up bank customers, with typical columns of a table: text, numbers, a target."""
     rng = np.random.default_rng(0)
     ages, countries = rng.integers(18, 90, n), rng.choice(["France", "Spain"], n)
     lines = ["RowNumber,CustomerId,Surname,Geography,Age,Exited"]
@@ -318,10 +318,10 @@ def write_customers(folder, n=300):
     (folder / "churn_modelling.csv").write_text("\n".join(lines) + "\n")
 
 
-def test_real_data_are_learnt_by_both(tmp_path, capsys, monkeypatch):
+def test_real_data_with_both_libraries(tmp_path, capsys, monkeypatch):
     pytest.importorskip("sklearn", reason="scikit-learn is the peer")
-    # The other tests want all cores.
-    monkeypatch.setattr(real_data.machine, "stay_on", lambda cores: None)
+    # The other tests need all cores.
+    monkeypatch.setattr(real_data.machine, "pin_to", lambda cores: None)
     write_customers(tmp_path)
     real_data.main(["--data", str(tmp_path), "--seeds", "2", "churn", "adult"])
     out, err = capsys.readouterr()
@@ -331,7 +331,7 @@ def test_real_data_are_learnt_by_both(tmp_path, capsys, monkeypatch):
     )
     ours, theirs = (dict(zip(header, row, strict=True)) for row in rows)
     assert (ours["by"], theirs["by"]) == ("cnet", "scikit-learn")
-    # The same numbers from the same seeds.
+    # The same seeds give the same scores.
     for column in ("accuracy", "roc_auc", "epochs"):
         assert ours[column] == theirs[column]
     assert float(ours["roc_auc"].split()[0]) > 0.9

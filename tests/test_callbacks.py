@@ -1,4 +1,4 @@
-"""Callbacks, early stopping, what training shows, and that whatever ends it leaves a finished epoch."""
+"""Callbacks, early stopping, progress output, and the state after training ends, however it ends."""
 
 import copy
 import math
@@ -29,7 +29,7 @@ def train(net, epochs=5, x=X, y=Y, learning_rate=0.3, **settings):
 
 
 def half_squared_error(y_true, y_pred):
-    """Do in NumPy what squared_error does, by the mean of the rows."""
+    """Compute squared_error in NumPy, with the mean over rows."""
     d = y_pred - y_true
     return np.sum(d * d) / 2 / len(d), d / len(d)
 
@@ -38,7 +38,7 @@ def half_squared_error(y_true, y_pred):
 
 
 class Hooks(cnet.Callback):
-    """Notes which of its methods is called when."""
+    """Records which of its methods are called."""
 
     def __init__(self, calls, name="", stop=None):
         self.calls = calls
@@ -60,7 +60,7 @@ class Hooks(cnet.Callback):
         self.calls.append(f"{self.name}end")
 
 
-def test_order_of_hooks():
+def test_hooks_are_called_in_order():
     calls = []
     train(network(3, 2), 2, callbacks=[Hooks(calls, "a "), Hooks(calls, "b ")])
     assert calls == [
@@ -84,7 +84,7 @@ def test_functions_as_callbacks(wrap):
     assert [logs for _, _, logs in seen] == [{"loss": value} for value in history["loss"]]
 
 
-def test_the_base_class_does_nothing():
+def test_the_callback_base_class_does_nothing():
     plain, watched = network(3, 2), network(3, 2)
     train(plain)
     train(watched, callbacks=[cnet.Callback()])
@@ -100,7 +100,7 @@ def test_callbacks_see_the_network_after_each_epoch():
         np.testing.assert_array_equal(parameters, expected.parameters)
 
 
-def test_callbacks_may_be_told_of_several_epochs_at_once():
+def test_callbacks_can_be_called_once_for_several_epochs():
     class Patient(cnet.Callback):
         epochs_at_once = 4
 
@@ -115,15 +115,15 @@ def test_callbacks_may_be_told_of_several_epochs_at_once():
     assert history == train(expected, 10)
     np.testing.assert_array_equal(net.parameters, expected.parameters)
     assert [(epoch, loss) for epoch, loss, _ in patient.told] == list(enumerate(history["loss"]))
-    # Four epochs have passed, another four, and the last two.
+    # Four epochs, four more, and the last two.
     weights = [parameters for _, _, parameters in patient.told]
     for last in (3, 7, 9):
         np.testing.assert_array_equal(weights[last - last % 4], weights[last])
     assert not np.array_equal(weights[3], weights[4])
-    # Told of none is told of each.
+    # With epochs_at_once = 0, a callback is called after each epoch.
     patient.epochs_at_once = 0
     assert train(net, 3, callbacks=patient) == train(expected, 3)
-    # The least patient has its way.
+    # The smallest number among the callbacks applies.
     seen = []
     train(
         network(3, 2), 3, callbacks=[Patient(), lambda net, *_: seen.append(net.parameters.copy())]
@@ -135,7 +135,7 @@ def test_callbacks_may_be_told_of_several_epochs_at_once():
 def test_returning_true_stops(first):
     net, expected = network(3, 2), network(3, 2)
     calls = []
-    # The others see the epoch that the training ends with, too.
+    # The other callbacks also see the last epoch.
     others = [Hooks(calls)]
     stop = [lambda net, epoch, logs: epoch == 1]
     history = train(net, 10, callbacks=stop + others if first else others + stop)
@@ -151,17 +151,17 @@ def test_a_method_that_returns_true_stops():
 
 
 @pytest.mark.parametrize("value", [None, False, 0])
-def test_returning_nothing_goes_on(value):
+def test_training_continues_if_a_callback_returns_nothing(value):
     history = train(network(3, 2), 4, callbacks=[lambda net, epoch, logs: value])
     assert len(history["loss"]) == 4
 
 
 class BrokenError(Exception):
-    """What a callback or a loss of the user's raises."""
+    """Raised by a user's callback or loss."""
 
 
 class RaiseAt(cnet.Callback):
-    """Raises in one method, in the third epoch."""
+    """Raises in one method in the third epoch."""
 
     def __init__(self, method):
         self.method = method
@@ -185,12 +185,12 @@ def test_an_exception_in_a_callback(method, epochs):
         train(net, 5, optimizer="adam", callbacks=[callback])
     train(expected, epochs, optimizer="adam")
     assert len(net.history["loss"]) == epochs
-    # It can go on as if nothing had been.
+    # Training can continue as if nothing had happened.
     assert everything(net) == everything(expected)
     assert train(net, 2) == train(expected, 2)
 
 
-def test_no_epochs():
+def test_zero_epochs():
     net = network(3, 4, 2)
     train(net, 2, optimizer="adam")
     calls = []
@@ -206,7 +206,7 @@ def test_no_epochs():
 
 
 class BatchHooks(Hooks):
-    """Notes the batches, too."""
+    """Records the batches too."""
 
     def on_batch_begin(self, network, batch):
         self.calls.append(f"{self.name}begin batch {batch}")
@@ -215,7 +215,7 @@ class BatchHooks(Hooks):
         self.calls.append(f"{self.name}end batch {batch}")
 
 
-def test_order_of_hooks_for_batches():
+def test_batch_hooks_are_called_in_order():
     calls = []
     callbacks = [BatchHooks(calls, "a "), Hooks(calls, "b "), BatchHooks(calls, "c ")]
     train(network(3, 2), 1, batch_size=6, callbacks=callbacks)
@@ -228,7 +228,7 @@ def test_order_of_hooks_for_batches():
 
 
 class Steps(cnet.Callback):
-    """Keeps of each batch its logs and the parameters before and after it."""
+    """Records the logs of each batch, and the parameters before and after it."""
 
     def __init__(self):
         self.logs = []
@@ -246,8 +246,8 @@ class Steps(cnet.Callback):
     "loss", ["squared_error", half_squared_error], ids=["compiled", "function"]
 )
 @pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean"])
-def test_what_is_told_of_batches(loss, reduction):
-    """The loss from before the update, as evaluate has it of those rows, and their number."""
+def test_batch_logs_contain_loss_and_size(loss, reduction):
+    """The loss before the update, equal to evaluate's on the same rows, and the number of rows."""
     net = network(3, 4, l2=0.1).add_layer(2)
     twin = net.copy()
     steps = Steps()
@@ -262,7 +262,7 @@ def test_what_is_told_of_batches(loss, reduction):
         expected = twin.evaluate(X[rows], Y[rows], sample_weight=own, **how)["loss"]
         assert logs["loss"] == pytest.approx(expected, rel=1e-12)
         assert (steps.parameters[2 * i] != steps.parameters[2 * i + 1]).any()
-    # Between the batches nothing changes.
+    # Nothing changes between the batches.
     for after, before in zip(steps.parameters[1:-1:2], steps.parameters[2::2], strict=True):
         np.testing.assert_array_equal(after, before)
 
@@ -273,7 +273,7 @@ def test_what_is_told_of_batches(loss, reduction):
 )
 @pytest.mark.parametrize("batch_size", [1, 4, None])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_watching_batches_does_not_matter(optimizer, loss, batch_size, shuffle):
+def test_batch_callbacks_do_not_change_the_result(optimizer, loss, batch_size, shuffle):
     plain, watched = network(3, 4, 2), network(3, 4, 2)
     how = {"optimizer": optimizer, "loss": loss, "batch_size": batch_size, "shuffle": shuffle}
     first = train(plain, learning_rate=0.01, **how)
@@ -282,7 +282,7 @@ def test_watching_batches_does_not_matter(optimizer, loss, batch_size, shuffle):
 
 
 class Counted:
-    """The engine, which counts how often it is asked to train."""
+    """Wraps the engine and counts the calls to its train function."""
 
     def __init__(self, monkeypatch):
         self.calls = []
@@ -306,13 +306,13 @@ class Counted:
         ({"callbacks": Steps()}, [1] * 20),
     ],
 )
-def test_an_epoch_is_one_call_unless_its_batches_are_watched(settings, calls, monkeypatch):
+def test_an_epoch_is_one_call_without_batch_callbacks(settings, calls, monkeypatch):
     counted = Counted(monkeypatch)
     train(network(3, 4, 2), batch_size=3, **settings)
     assert counted.calls == calls
 
 
-def test_methods_of_an_object_count_like_those_of_its_class():
+def test_methods_set_on_an_object_are_called_too():
     callback = cnet.Callback()
     assert not callback.watches_batches
     seen = []
@@ -327,7 +327,7 @@ METHODS = ["on_batch_begin", "on_batch_end"]
 
 
 class RaiseInBatch(cnet.Callback):
-    """Raises before or after the batch of that number of the third epoch."""
+    """Raises before or after a given batch of the third epoch."""
 
     def __init__(self, method, batch, act):
         self.epoch = -1
@@ -359,7 +359,7 @@ def press_ctrl_c():
     "loss", ["squared_error", half_squared_error], ids=["compiled", "function"]
 )
 def test_an_exception_at_any_batch(method, batch, act, error, loss):
-    """The network is that of the last finished epoch, and all that is recorded is of before."""
+    """The network has the weights of the last finished epoch, and the history ends there."""
     net, expected = (network(3, 8, dropout=0.5, l2=0.1).add_layer(2) for _ in range(2))
     how = {"optimizer": "adam", "batch_size": 2, "loss": loss, "metrics": "mse"}
     how |= {"validation_split": 0.2, "schedule": "cosine", "learning_rate": 0.01}
@@ -372,12 +372,12 @@ def test_an_exception_at_any_batch(method, batch, act, error, loss):
     np.testing.assert_array_equal(net.parameters, expected.parameters)
     assert net._state.steps[0] == 0
     assert not net._state.moments.any()
-    # It trains on.
+    # Training can continue.
     assert len(train(net, 2, **how)["val_mse"]) == 2
 
 
 @pytest.mark.parametrize("method", ["on_batch_begin", "on_batch_end"])
-def test_ctrl_c_between_watched_batches_of_a_large_network(method):
+def test_ctrl_c_between_batches_of_a_large_network(method):
     data = np.random.default_rng(0)
     x, y = data.random((4000, 64), np.float32), data.random((4000, 10), np.float32)
     sizes = (64, 300, 300, 10)
@@ -407,7 +407,7 @@ def test_ctrl_c_between_watched_batches_of_a_large_network(method):
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 def test_divergence(settings, loss):
     net, expected = (network(3, 8, dropout=0.5).add_layer(2, "linear") for _ in range(2))
-    # From the fourth epoch on the rate is such that the weights go beyond all bounds.
+    # From the fourth epoch on, the rate is so high that the weights overflow.
     how = {"batch_size": 3, "loss": loss, "optimizer": cnet.SGD(momentum=0.5)}
     how["schedule"] = lambda epoch: 0.1 if epoch < 3 else 1e200
     with pytest.raises(cnet.DivergenceError) as caught:
@@ -425,7 +425,7 @@ def test_divergence(settings, loss):
 
 @pytest.mark.parametrize("finished", [0, 1, 4])
 def test_an_interrupted_group_of_epochs(monkeypatch, finished):
-    """Of several epochs to a call of the engine, those that finished are recorded in full."""
+    """If one engine call covers several epochs, the finished ones are recorded in full."""
     net, expected = (network(3, 8, dropout=0.5).add_layer(2) for _ in range(2))
 
     def interrupted(*arguments):
@@ -451,7 +451,7 @@ def test_an_interrupted_group_of_epochs(monkeypatch, finished):
     np.testing.assert_array_equal(net.parameters, expected.parameters)
 
 
-def test_divergence_at_a_batch_is_told_of_no_further():
+def test_no_batch_callback_runs_after_divergence():
     net = network(3, 4, 2, output="linear")
     before = net.parameters.copy()
     seen = []
@@ -472,7 +472,7 @@ def test_divergence_at_a_batch_is_told_of_no_further():
 
 
 @pytest.mark.parametrize("watched", [False, True])
-def test_a_step_that_overflows_is_a_divergence_though_the_loss_is_finite(watched):
+def test_an_overflowing_step_is_a_divergence_even_if_the_loss_is_finite(watched):
     net = cnet.NeuralNetwork(cnet.Layer(1, 1, "linear", init="zeros"))
     callback = cnet.Callback()
     if watched:
@@ -482,10 +482,10 @@ def test_a_step_that_overflows_is_a_divergence_though_the_loss_is_finite(watched
     np.testing.assert_array_equal(net.parameters, 0)
 
 
-# While it trains
+# Access during training
 
 
-def test_a_callback_cannot_change_what_is_trained():
+def test_a_callback_cannot_add_layers_or_train():
     net, expected = network(3, 4, 2), network(3, 4, 2)
 
     def meddle(net, epoch, logs):
@@ -497,19 +497,19 @@ def test_a_callback_cannot_change_what_is_trained():
     train(net, callbacks=meddle)
     train(expected)
     assert everything(net) == everything(expected)
-    # Over is over, and a copy made meanwhile is not in training.
+    # Training has ended, and a copy made meanwhile is not in training.
     copies = []
     train(net, 1, callbacks=lambda net, epoch, logs: copies.append(net.copy()))
     net.add_layer(2)
     train(copies[0])
 
 
-def test_without_callbacks():
+def test_callbacks_can_be_none():
     train(network(3, 4, 2), callbacks=None)
 
 
 @pytest.mark.parametrize("method", ["on_batch_begin", "on_batch_end", "on_epoch_begin"])
-def test_what_can_be_asked_meanwhile(method):
+def test_networks_can_be_read_during_training(method):
     net, expected = (network(3, 8, dropout=0.5).add_layer(2) for _ in range(2))
     calls = []
 
@@ -578,7 +578,7 @@ def test_one_network_trains_in_one_thread_at_a_time():
 
 
 class Epochs(cnet.Callback):
-    """Keeps the parameters after each epoch."""
+    """Records the parameters after each epoch."""
 
     def __init__(self):
         self.parameters = []
@@ -588,7 +588,7 @@ class Epochs(cnet.Callback):
 
 
 class Told:
-    """A metric that is these values, after the call that comes before training."""
+    """A metric that returns the given values, after one call before training."""
 
     def __init__(self, values):
         self.values = iter([math.nan, *values])
@@ -608,11 +608,11 @@ class Told:
         ([3, 2, 1, 2, 1, 2, 1], {"patience": 99}, 2, None),
         ([1, 2, 3, 3, 3, 3, 3], {"patience": 3, "mode": "max"}, 2, 5),
         ([1, 2, 3, 4, 5, 6, 7], {"patience": 2, "mode": "min"}, 0, 2),
-        # 0.9 is better than 1 by no more than the least.
+        # 0.9 is better than 1 by no more than min_delta.
         ([1, 0.9, 0.8, 0.75, 0.6, 1, 1], {"patience": 2, "min_delta": 0.15}, 4, 6),
         ([1, 0.9, 0.8, 0.75, 0.6, 1, 1], {"patience": 1, "min_delta": 0.15}, 0, 1),
         ([0, 0.5, 0.75, 1, 1, 1, 1], {"patience": 2, "min_delta": 0.25, "mode": "max"}, 3, 5),
-        # NaN is no improvement, and anything is one on it.
+        # NaN is no improvement, and any number is an improvement on it.
         ([3, math.nan, 2, math.nan, math.nan, 1, 1], {"patience": 2}, 2, 4),
         ([math.nan, math.nan, 2, 1, 2, 2, 2], {"patience": 3}, 3, 6),
         ([math.inf, 2, 1, 1, 1, 1, 1], {"patience": 2}, 2, 4),
@@ -649,7 +649,7 @@ def test_when_training_stops(values, settings, best, stopped, restore_best):
         ("val_mae", False),
     ],
 )
-def test_which_way_is_better(monitor, greater):
+def test_early_stopping_knows_whether_higher_is_better(monitor, greater):
     callback = cnet.EarlyStopping(monitor, patience=1)
     net = network(3, 2)
     callback.on_train_begin(net)
@@ -658,7 +658,7 @@ def test_which_way_is_better(monitor, greater):
     assert callback.best == (0.6 if greater else 0.5)
 
 
-def test_it_monitors_the_validation_loss():
+def test_early_stopping_monitors_the_validation_loss():
     net = network(3, 8, 2)
     callback = cnet.EarlyStopping(patience=2)
     history = train(net, 200, learning_rate=1.0, validation_data=OTHER, callbacks=callback)
@@ -668,7 +668,7 @@ def test_it_monitors_the_validation_loss():
     assert net.evaluate(*OTHER)["loss"] == pytest.approx(min(losses), rel=1e-14)
 
 
-def test_one_object_serves_several_trainings():
+def test_one_early_stopping_object_serves_several_trainings():
     callback = cnet.EarlyStopping("told", patience=2)
     for values, best in [([3, 2, 1, 1, 1], 2), ([9, 10, 11, 12, 13], 0), ([5, 4, 3, 2, 1], 4)]:
         net = network(3, 2)
@@ -681,7 +681,7 @@ def test_one_object_serves_several_trainings():
     assert (twin.best, twin.best_epoch) == (1, 4)
 
 
-def test_an_exception_does_not_restore():
+def test_an_exception_does_not_restore_the_best_weights():
     net, expected = network(3, 2), network(3, 2)
 
     def fail(net, epoch, logs):
@@ -715,7 +715,7 @@ def test_settings_of_early_stopping(settings, name, error):
         cnet.EarlyStopping(**settings)
 
 
-def test_what_callbacks_of_the_users_own_monitor():
+def test_a_callback_can_only_monitor_recorded_values():
     callback = cnet.Callback()
     callback.monitor = "val_loss"
     net = network(3, 2)
@@ -728,7 +728,7 @@ def test_what_callbacks_of_the_users_own_monitor():
 
 
 class Bar:
-    """What tqdm is asked to show."""
+    """Stands in for tqdm's bar and records what it is asked to show."""
 
     def __init__(self, made, total, unit, unit_scale):
         assert (unit, unit_scale) == ("rows", True)
@@ -750,7 +750,7 @@ class Bar:
 
 @pytest.fixture
 def bars(monkeypatch):
-    """Return the bars that are made, in place of tqdm's."""
+    """Return the bars created, in place of tqdm's."""
     made = []
     module = ModuleType("tqdm.auto")
     module.tqdm = partial(Bar, made)
@@ -760,7 +760,7 @@ def bars(monkeypatch):
 
 
 @pytest.mark.parametrize("settings", [{}, {"metrics": "mse", "validation_split": 0.3}])
-def test_the_bar(bars, settings, capsys):
+def test_progress_bar(bars, settings, capsys):
     net = network(3, 2)
     history = train(net, 3, verbose="bar", callbacks=cnet.Callback(), **settings)
     n = 7 if settings else 10
@@ -770,11 +770,11 @@ def test_the_bar(bars, settings, capsys):
         (f"epoch {i + 1}", {name: f"{values[i]:.4g}" for name, values in history.items()})
         for i in range(3)
     ]
-    # And no lines.
+    # No lines are printed.
     assert capsys.readouterr().out == ""
 
 
-def test_the_bar_of_grouped_epochs(bars):
+def test_progress_bar_of_grouped_epochs(bars):
     history = train(network(3, 2), 50, verbose="bar")
     (bar,) = bars
     assert (bar.total, bar.n) == (500, 500)
@@ -782,7 +782,7 @@ def test_the_bar_of_grouped_epochs(bars):
 
 
 @pytest.mark.parametrize("method", ["on_train_begin", "on_epoch_begin", "on_epoch_end"])
-def test_the_bar_is_closed_by_an_exception(bars, method):
+def test_an_exception_closes_the_progress_bar(bars, method):
     with pytest.raises(BrokenError):
         train(network(3, 2), verbose="bar", callbacks=RaiseAt(method))
     (bar,) = bars
@@ -790,18 +790,18 @@ def test_the_bar_is_closed_by_an_exception(bars, method):
     assert bar.n == {"on_train_begin": 0, "on_epoch_begin": 20, "on_epoch_end": 30}[method]
 
 
-def test_the_bar_of_a_training_that_stops_early(bars):
+def test_progress_bar_if_training_stops_early(bars):
     train(network(3, 2), verbose="bar", callbacks=lambda net, epoch, logs: epoch == 1)
     assert (bars[0].n, bars[0].closed) == (20, True)
 
 
-def test_no_bar_is_opened_for_what_is_refused(bars):
+def test_invalid_arguments_open_no_progress_bar(bars):
     with pytest.raises(ValueError, match="monitor must be"):
         train(network(3, 2), verbose="bar", callbacks=cnet.EarlyStopping())
     assert bars == []
 
 
-def test_tqdm_itself(capfd):
+def test_progress_bar_with_tqdm(capfd):
     pytest.importorskip("tqdm", reason="tqdm is not installed")
     history = train(network(3, 2), 3, verbose="bar", metrics="mse")
     shown = capfd.readouterr().err
@@ -811,7 +811,7 @@ def test_tqdm_itself(capfd):
     assert f"mse={history['mse'][-1]:.4g}" in shown
 
 
-def test_without_tqdm(monkeypatch):
+def test_progress_bar_without_tqdm(monkeypatch):
     for name in ("tqdm", "tqdm.auto"):
         monkeypatch.setitem(sys.modules, name, None)
     net = network(3, 2)
@@ -837,7 +837,7 @@ def test_history_as_a_data_frame():
     assert cnet.History(loss=[]).to_pandas().empty
 
 
-def test_without_pandas(monkeypatch):
+def test_to_pandas_without_pandas(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with refused("to_pandas wants pandas: pip install pandas", error=ImportError):
         cnet.History(loss=[1.0]).to_pandas()

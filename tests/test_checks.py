@@ -1,4 +1,4 @@
-"""Numbers, flags, names and settings objects that users pass in, and what is said of wrong ones."""
+"""Checks of numbers, flags, names and settings objects that users pass in, and the error messages."""
 
 import fractions
 import math
@@ -20,14 +20,14 @@ Y = [0, 1, 1]
 
 @pytest.fixture
 def net():
-    """Return a network with a history and an optimizer's state."""
+    """Return a network with a history and optimizer state."""
     net = network(2, 3, 2)
     net.train(X, Y, 0.1, 2, optimizer="adam", verbose=False)
     return net
 
 
 class Integer:
-    """Has an integer's __index__ and nothing else."""
+    """Has an integer's __index__ method and nothing else."""
 
     def __index__(self):
         return 3
@@ -63,7 +63,7 @@ def test_integers_without_an_upper_bound():
 @pytest.mark.parametrize(
     "value", [True, False, np.True_, 3.0, np.float32(3), "3", None, [3], 3j, math.nan], ids=repr
 )
-def test_not_integers(value):
+def test_values_that_are_not_integers(value):
     with refused("count must be an integer of at least 1 and at most 5", error=TypeError):
         as_integer("count", value, 1, 5)
 
@@ -113,7 +113,7 @@ def test_bounds_of_numbers(bounds, wanted, inside, outside):
     [True, np.True_, "0.5", b"0.5", None, 1j, [1.0, 2.0], 10**400],
     ids=lambda v: repr(v)[:9],
 )
-def test_not_numbers(value):
+def test_values_that_are_not_numbers(value):
     with refused("rate must be a finite number of at least 0, got", error=TypeError):
         as_number("rate", value, 0)
 
@@ -124,7 +124,7 @@ def test_flags(value):
 
 
 @pytest.mark.parametrize("value", [0, 1, 1.0, "True", None, [], np.array([True])], ids=repr)
-def test_not_flags(value):
+def test_values_that_are_not_flags(value):
     with refused(f"bias must be True or False, got {value!r}", error=TypeError):
         as_flag("bias", value)
 
@@ -175,7 +175,7 @@ def test_settings(value, expected):
     ],
     ids=repr,
 )
-def test_not_settings(value):
+def test_values_that_are_not_settings(value):
     with refused(f"loss must be one of {listed(LOSSES)}", "cnet.Loss object", f"got {value!r}"):
         as_settings("loss", value, cnet.Loss, LOSSES)
 
@@ -185,7 +185,7 @@ def test_settings_check_their_own_numbers():
         as_settings("loss", "huber(-1)", cnet.Loss, LOSSES)
 
 
-# The same by way of the API
+# The same checks through the API
 
 
 @pytest.mark.parametrize("input_layer", [True, False])
@@ -278,7 +278,7 @@ def test_settings_of_other_methods(net, call, argument, error):
         call(net)
 
 
-def test_unknown_names_list_the_known(net):
+def test_messages_list_the_known_names(net):
     for call, known in [
         (lambda: net.add_layer(1, "?"), ACTIVATIONS),
         (lambda: net.add_layer(1, init="?"), ["auto", *INITIALIZERS]),
@@ -324,13 +324,13 @@ def test_layers_must_be_layers():
         ("linear", "poisson", "'huber'"),
     ],
 )
-def test_losses_that_do_not_go_with_the_output(output, loss, fitting):
+def test_losses_that_do_not_fit_the_output_raise(output, loss, fitting):
     net = network(2, 3, 2, output=output)
     with refused(f"loss '{loss}'", f"'{output}'", fitting, of=[net]):
         net.train(X, Y, loss=loss)
 
 
-def test_sample_weight_does_not_go_with_a_function(net):
+def test_sample_weight_raises_with_a_function_as_loss(net):
     def loss(y_true, y_pred):
         raise AssertionError("called")
 
@@ -342,18 +342,18 @@ def test_sample_weight_does_not_go_with_a_function(net):
 @pytest.mark.parametrize(
     ("setting", "value", "error", "question"),
     [
-        ("optimizer", "Adam", ValueError, "; is 'adam' meant?"),
-        ("optimizer", cnet.Adam, ValueError, "; is Adam() meant?"),
-        ("loss", "cross entropy", ValueError, "; is 'cross_entropy' meant?"),
+        ("optimizer", "Adam", ValueError, "; did you mean 'adam'?"),
+        ("optimizer", cnet.Adam, ValueError, "; did you mean Adam()?"),
+        ("loss", "cross entropy", ValueError, "; did you mean 'cross_entropy'?"),
         ("loss", "nothing like it", ValueError, "'nothing like it'"),
-        ("metrics", "AUC", ValueError, "; is 'auc' meant?"),
-        ("schedule", cnet.Cosine, ValueError, "; is Cosine() meant?"),
-        ("callbacks", cnet.EarlyStopping, TypeError, "; is EarlyStopping() meant?"),
+        ("metrics", "AUC", ValueError, "; did you mean 'auc'?"),
+        ("schedule", cnet.Cosine, ValueError, "; did you mean Cosine()?"),
+        ("callbacks", cnet.EarlyStopping, TypeError, "; did you mean EarlyStopping()?"),
         ("callbacks", cnet.EarlyStopping("val_auc"), ValueError, "; val_auc wants metrics='auc'"),
         ("callbacks", cnet.EarlyStopping(), ValueError, "validation_data or validation_split"),
     ],
 )
-def test_what_may_be_meant(setting, value, error, question):
+def test_messages_suggest_what_may_be_meant(setting, value, error, question):
     net = cnet.NeuralNetwork(cnet.Layer(2, 1), seed=0)
     with pytest.raises(error) as caught:
         net.train([[0.0, 1.0]], [1.0], verbose=False, **{setting: value})

@@ -1,4 +1,4 @@
-"""The examples, as a user runs them."""
+"""Runs the examples as a user does."""
 
 import os
 import re
@@ -14,7 +14,7 @@ NEEDS_DATA = ["bank_customers.py", "mnist.py"]
 
 
 def run(script, *arguments, cwd):
-    """Run an example somewhere else than in the checkout."""
+    """Run an example outside the checkout."""
     return subprocess.run(
         [sys.executable, EXAMPLES / script, *arguments],
         capture_output=True,
@@ -26,13 +26,13 @@ def run(script, *arguments, cwd):
 
 
 def output_of(script, *arguments, cwd):
-    """Return what an example prints that must end well."""
+    """Return the output of an example that must succeed."""
     result = run(script, *arguments, cwd=cwd)
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout
 
 
-def test_the_examples_are_those_tested_here():
+def test_all_examples_are_tested():
     assert (
         sorted(["digits.py", "fullbatch_tutorial.py", "online_tutorial.py", *NEEDS_DATA]) == SCRIPTS
     )
@@ -91,7 +91,7 @@ def test_missing_data(script, arguments, tmp_path):
     assert ("nowhere" if arguments else "--data") in result.stderr
 
 
-def test_a_file_that_is_something_else(tmp_path):
+def test_a_file_of_another_format(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     result = run("bank_customers.py", "--data", "other.csv", cwd=tmp_path)
     assert result.returncode == 2

@@ -1,7 +1,7 @@
-"""No loop of float32 runs in double by mistake: one literal or function of doubles is enough for that.
+"""No float32 loop runs in double by mistake, which a single double literal or function causes.
 
-The engine is translated to C, and the compiler asked where a float becomes a double, or a double a
-float, without a cast that says so.
+The engine is translated to C, and the compiler reports where a float becomes a double, or a double a
+float, without an explicit cast.
 """
 
 import ast
@@ -24,16 +24,16 @@ FUNCTION = re.compile(r"static\b.*?\b(__pyx_\w+)\(.*\{")
 WARNING = re.compile(
     r"(?P<file>[^:\n]+):(?P<line>\d+):(?P<column>\d+): warning: .*\[-W(?P<kind>double|float)-"
 )
-# Not kernels: what converts arguments and results of Python's, and Cython's own.
+# Not kernels: conversion of Python arguments and results, and Cython's own functions.
 CONVERSIONS = re.compile(r"__pyx_(pw|pf|fuse_\dpw|fuse_\dpf)_|__pyx_memoryview|__pyx_array")
 TOTAL = re.compile(r"\s*__pyx_v_total = \(__pyx_v_total \+ \(")
 COMPARISON = re.compile(r"\s(<|>|<=|>=|==|!=) (-?[0-9.e+-]+)\)")
-# A check of targets, which is made in double for any dtype, and no loop to hurry.
+# A check of targets, which runs in double for any dtype. It is no hot loop.
 MEANT = {"__pyx_fuse_0__pyx_f_4cnet_5_core_6engine_7Learner_read_targets"}
 
 
 def directives():
-    """Return those of setup.py, without its debugging mode."""
+    """Return the directives of setup.py, without its debug mode."""
     for node in ast.parse((ROOT / "setup.py").read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DIRECTIVES":
             return eval(ast.unparse(node.value), {"DEBUG": False})
@@ -41,29 +41,29 @@ def directives():
 
 
 def translate(source, root, to):
-    """Return the lines of C that Cython makes of a source."""
+    """Return the lines of C that Cython generates from a source file."""
     options = [f"-X{name}={value}" for name, value in directives().items()]
     command = [sys.executable, "-m", "cython", *options, "-o", str(to), str(source)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # Cython casts a float by itself where it meets a double, as in 1.0 / ((double)x), and the compiler
-    # would not complain.
+    # Cython itself casts a float that meets a double, as in 1.0 / ((double)x), so the compiler would not
+    # complain.
     to.write_text(to.read_text().replace("((double)", "("))
     return to.read_text().splitlines()
 
 
 def function_at(lines, number):
-    """Return the name of the function that has the line; Cython writes its head in one line."""
+    """Return the name of the function that contains the line; Cython writes its header in one line."""
     for line in reversed(lines[:number]):
         if match := FUNCTION.match(line):
             return match[1]
     return ""
 
 
-def is_meant(statement, column):
-    """Whether a promotion is a total's, which is kept in double, or costs nothing.
+def is_intended(statement, column):
+    """Whether a promotion is intended (a total kept in double), or costs nothing.
 
-    A comparison with a constant that a float holds exactly is made in float by the compiler.
+    The compiler compares in float if the constant is exact in float.
     """
     if TOTAL.match(statement):
         return True
@@ -74,7 +74,7 @@ def is_meant(statement, column):
 
 
 def doubles(source, root, folder):
-    """Return the code of a source, and for each function the statements that run in double."""
+    """Return the code of a source file, and for each function its statements that run in double."""
     to = folder / "translated.c"
     lines = translate(source, root, to)
     includes = [sysconfig.get_path("include"), np.get_include(), str(root / "cnet/_core")]
@@ -96,21 +96,23 @@ def doubles(source, root, folder):
     found = {}
     for match in WARNING.finditer(done.stderr):
         if Path(match["file"]) != to:
-            # A header: the package's own, for those of the system do not warn.
+            # A header of the package; system headers do not warn.
             found.setdefault(Path(match["file"]).name, []).append(match["line"])
             continue
         line, column = int(match["line"]), int(match["column"]) - 1
         name, statement = function_at(lines, line), lines[line - 1]
-        if CONVERSIONS.match(name) or (match["kind"] == "double" and is_meant(statement, column)):
+        if CONVERSIONS.match(name) or (
+            match["kind"] == "double" and is_intended(statement, column)
+        ):
             continue
         if name not in MEANT:
             found.setdefault(name, []).append(statement.strip())
     return "\n".join(lines), found
 
 
-def test_the_engines_loops_of_float32(tmp_path):
+def test_float32_loops_of_the_engine(tmp_path):
     code, found = doubles(ROOT / "cnet/_core/engine.pyx", ROOT, tmp_path)
-    # The kernels are there, under the names by which the warnings are sorted.
+    # The kernels exist under the names by which the warnings are sorted.
     for kernel in ("activations_sigmoid", "losses_huber", "optimizers_adam", "dense_forward"):
         assert re.search(rf"^static.* __pyx_fuse_0__pyx_f_\w*{kernel}\(.*{{$", code, re.MULTILINE)
     assert found == {}
@@ -171,7 +173,7 @@ def python(real x):
 """
 
 
-def test_what_is_found(tmp_path):
+def test_the_detection_of_doubles(tmp_path):
     source = tmp_path / "kernels.pyx"
     source.write_text(KERNELS)
     (tmp_path / "tenth.h").write_text(HEADER)

@@ -9,7 +9,7 @@ import reference
 
 import cnet
 
-# Of Huber and quantile other settings than the defaults, at which halves of the formulas agree.
+# Settings of huber and quantile other than the defaults, for which both branches of the formulas agree.
 LOSSES = {
     "squared_error": cnet.SquaredError(),
     "absolute_error": cnet.AbsoluteError(),
@@ -27,20 +27,20 @@ ORACLES = {
 PAIRS = [(loss, output) for loss in LOSSES for output in reference.OUTPUTS[loss]]
 HIDDEN = tuple(reference.ELEMENTWISE)
 
-# Far wider than what a difference step or the rounding of float32 can move a pre-activation, so that
-# none crosses a kink, at 0 for all activations that have one.
+# Much farther than a difference step or float32 rounding can move a pre-activation, so that none crosses
+# the kink, which is at 0 for all activations that have one.
 MARGIN = 1e-3
 
 
 def draw_targets(rng, loss, outputs):
-    """Draw legal targets, of which none is near a kink of the loss as a function of the output."""
+    """Return random legal targets, away from the kinks of the loss as a function of the output."""
     if loss == "binary_cross_entropy":
         return rng.uniform(0, 1, outputs.shape)
     if loss == "cross_entropy":
         return rng.dirichlet(np.ones(outputs.shape[1]), len(outputs))
     if loss == "poisson":
         return rng.poisson(2.0, outputs.shape).astype(np.float64)
-    # Kinks are at a distance of 0 and, of Huber's second derivative, of 0.6.
+    # Kinks are at a distance of 0 and, for Huber's second derivative, 0.6.
     distances = np.where(
         rng.random(outputs.shape) < 0.5,
         rng.uniform(0.1, 0.5, outputs.shape),
@@ -51,18 +51,18 @@ def draw_targets(rng, loss, outputs):
 
 @pytest.fixture(scope="module")
 def make_problem(make_network):
-    """Return a function that draws a network, rows and targets at which the loss is smooth."""
+    """Return a function that makes a random network, rows and targets at which the loss is smooth."""
 
     def make(sizes, activations, loss, *, rows=5, bias=True, dtype="float64"):
         for seed in count():
             net = make_network(sizes, activations, bias=bias, dtype=dtype, seed=seed)
             rng = np.random.default_rng(seed)
-            # Float32 numbers, which the oracle and a network of either dtype take as they are.
+            # Float32 numbers, which are exact in the oracle and in networks of either dtype.
             x = rng.standard_normal((rows, sizes[0])).astype(np.float32)
             oracle = reference.Network.like(net)
             passed = oracle.forward(x)
             z = np.concatenate([z.ravel() for z, _ in passed])
-            # Below 4, so that no tower of exponentials runs away from the difference step.
+            # Below 4, so that repeated exponentials do not amplify the difference step.
             if np.abs(z).min() > MARGIN and np.abs(z).max() < 4:
                 targets = draw_targets(rng, loss, passed[-1][1]).astype(np.float32)
                 return net, oracle, x, targets
@@ -71,7 +71,7 @@ def make_problem(make_network):
 
 
 def slope(function, values, direction, step=1e-5):
-    """Central difference of a function of an array that is changed in place, and put back."""
+    """Return the central difference of a function of an array, which is modified and restored."""
     start = values.copy()
     found = []
     for signed_step in (step, -step):
@@ -82,9 +82,9 @@ def slope(function, values, direction, step=1e-5):
 
 
 def assert_close(actual, expected, tolerance):
-    """Compare with an error allowed that is relative to the largest element.
+    """Compare with a tolerance relative to the largest element.
 
-    An element may be the difference of much larger ones, whose rounding it keeps.
+    An element may be the difference of much larger ones, whose rounding error it keeps.
     """
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
@@ -92,7 +92,7 @@ def assert_close(actual, expected, tolerance):
 @pytest.mark.parametrize(("loss", "output"), PAIRS)
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_gradients(make_problem, hidden, loss, output):
-    """All depths, with and without biases and weights, mean and sum: against both yardsticks."""
+    """All depths, with and without biases and weights, mean and sum, against both references."""
     rng = np.random.default_rng(1)
     weights = np.array([0.5, 2.0, 0.0, 1.0, 1.5])
     for depth, bias in product((1, 2, 3), (True, False)):
@@ -114,8 +114,8 @@ def test_gradients(make_problem, hidden, loss, output):
 
             for values, found in ((net.parameters, gradient), (x, by_inputs)):
                 direction = rng.standard_normal(values.shape)
-                # The step is 1e-5: its square and a rounding error over it come to about 1e-10,
-                # times third derivatives, which are large where exponentials follow each other.
+                # The step is 1e-5. Its square and a rounding error divided by it add up to about 1e-10,
+                # times the third derivatives, which are large for consecutive exponentials.
                 assert slope(evaluate, values, direction) == pytest.approx(
                     np.sum(found * direction), rel=1e-6, abs=1e-7
                 )
@@ -124,7 +124,7 @@ def test_gradients(make_problem, hidden, loss, output):
 @pytest.mark.parametrize(("loss", "output"), PAIRS)
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_float32(make_problem, hidden, loss, output):
-    """A float32 network follows the float64 oracle but for the rounding of float32."""
+    """A float32 network matches the float64 oracle up to float32 rounding."""
     net, oracle, x, y = make_problem(
         (3, 4, 4, 3), [hidden, hidden, output], loss, rows=11, dtype="float32"
     )
@@ -132,8 +132,8 @@ def test_float32(make_problem, hidden, loss, output):
     by_inputs = net.input_gradient(x, y, loss=LOSSES[loss])
     expected = oracle.loss_and_gradients(x, y, ORACLES[loss])
     assert gradient.dtype == by_inputs.dtype == np.float32
-    # Three layers of sums of five products, three values and three derivatives, each rounded at half
-    # an eps of its largest term: some 30 eps, and more where an exponential magnifies what came in.
+    # Three layers of sums of five products, three values and three derivatives, each rounded at half an
+    # eps of its largest term: about 30 eps, and more if an exponential magnifies its input.
     tolerance = 200 * float(np.finfo(np.float32).eps)
     assert value == pytest.approx(expected[0], rel=tolerance)
     assert_close(gradient, expected[1], tolerance)
@@ -141,7 +141,7 @@ def test_float32(make_problem, hidden, loss, output):
 
 
 def compare_with_oracle(net, n_rows, tolerance=1e-12):
-    """Compare all that a network computes from rows with weights and soft or integer labels."""
+    """Compare everything a network computes from rows with weights and soft or integer labels."""
     rng = np.random.default_rng(2)
     n_outputs = net.layers[-1].n_neurons
     x = rng.standard_normal((n_rows, net.layers[0].n_inputs))
@@ -155,7 +155,7 @@ def compare_with_oracle(net, n_rows, tolerance=1e-12):
         (rng.dirichlet(np.ones(n_outputs), n_rows),) * 2,
         (np.eye(n_outputs)[labels], labels),
     ):
-        # To one output a label is a number like any other, and to cross_entropy 1 is the only one.
+        # With one output, a label is a number like any other, and 1 is the only one for cross_entropy.
         y = np.ones(n_rows) if n_outputs == 1 else y
         value, gradient = net.loss_and_gradient(x, y, sample_weight=weights)
         by_inputs = net.input_gradient(x, y, sample_weight=weights)
@@ -163,14 +163,14 @@ def compare_with_oracle(net, n_rows, tolerance=1e-12):
             x, targets, reference.cross_entropy, sample_weight=weights
         )
         assert value == pytest.approx(expected[0], rel=tolerance, abs=1e-15)
-        # Of one output, softmax is 1 and its gradient 0, of which nothing is a relative error.
+        # With one output, softmax is 1 and its gradient 0, so relative errors are meaningless.
         for found, wanted in zip((gradient, by_inputs), expected[1:], strict=True):
             assert_close(found, wanted, tolerance)
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 7, 511, 512, 513, 1024, 1301])
-def test_rows_beyond_a_block(make_network, n_rows):
-    """Inside, rows go through the layers 512 at a time at most: every seam must be right."""
+def test_more_rows_than_a_block(make_network, n_rows):
+    """Internally, at most 512 rows go through the layers at a time: every boundary must be right."""
     compare_with_oracle(make_network((5, 6, 4), ["gelu", "softmax"]), n_rows)
 
 
@@ -178,10 +178,10 @@ def test_rows_beyond_a_block(make_network, n_rows):
     ("sizes", "n_rows"),
     [
         ((300, 520, 5), 17),  # products longer than the 256 terms that are summed at a time
-        ((3, 700, 3), 400),  # many panels of the weights, and rows that use them again
+        ((3, 700, 3), 400),  # many panels of the weights, reused by the rows
         ((20, 600, 600, 3), 30),  # both
-        ((90, 33, 34, 100, 2), 600),  # a few columns beyond whole tiles, and rows to add to them
-        ((420, 40, 3), 20),  # a panel that is a little deeper than the others
+        ((90, 33, 34, 100, 2), 600),  # a few columns beyond whole tiles, and rows that add to them
+        ((420, 40, 3), 20),  # a panel slightly deeper than the others
     ],
 )
 def test_large_layers(make_network, sizes, n_rows):
@@ -191,8 +191,8 @@ def test_large_layers(make_network, sizes, n_rows):
 
 @pytest.mark.parametrize("n_neurons", [1, 3, 7, 17, 33])
 @pytest.mark.parametrize("n_inputs", [1, 3, 7, 17, 33])
-def test_awkward_widths(make_network, n_inputs, n_neurons):
-    """Widths that no vector or tile divides, in every place, with few rows."""
+def test_widths_that_are_no_multiple_of_a_vector(make_network, n_inputs, n_neurons):
+    """Widths that are not multiples of a vector or tile, in every place, with few rows."""
     for n_outputs, n_rows in product((1, 3, 7, 17, 33), (1, 2, 7)):
         net = make_network((n_inputs, n_neurons, n_outputs), ["tanh", "softmax"], spread=0.3)
         compare_with_oracle(net, n_rows)
@@ -206,7 +206,7 @@ def test_input_gradient_of_a_sum_is_that_of_each_row(make_network):
     assert_close(net.input_gradient(x, y, reduction="sum"), np.array(row_by_row), 1e-15)
 
 
-# A loss in Python must give what the same loss inside gives, through every output activation.
+# A loss in Python must give the same results as the same built-in loss, for every output activation.
 
 
 def mean_squared_error(y_true, y_pred):
@@ -234,7 +234,7 @@ def test_function_as_loss(make_network, output):
 @pytest.mark.parametrize("batch_size", [1, 30, 600, None])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_training_with_a_function_as_loss(make_network, batch_size, shuffle):
-    """The same batches, in the same order, with an optimizer that has a state, and a last batch cut."""
+    """The same batches in the same order, with a stateful optimizer and a shorter last batch."""
     rng = np.random.default_rng(5)
     x, y = rng.standard_normal((1100, 3)), rng.standard_normal((1100, 2))
     found = []

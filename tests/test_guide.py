@@ -1,4 +1,4 @@
-"""The guide: that conftest.py runs its code and compares what it prints, and where its links lead."""
+"""The guide: conftest.py runs its code and compares the output, and its links lead somewhere."""
 
 import re
 import subprocess
@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 
-# Each block of a page, and what is to become of it.
+# The blocks of a page, and the expected outcome of each.
 BLOCKS = [
     ("python", "print(1 / 3, 'and', 2 / 3)", "PASSED"),
     ("text", "0.333 and 0.67", "PASSED"),
-    ("text", "0.333 and 0.67", "FAILED"),  # shown once already
+    ("text", "0.333 and 0.67", "FAILED"),  # already shown once
     ("python", "print(1 / 3, 'and', 2 / 3)", "PASSED"),
     ("text", "0.335 and 0.67", "FAILED"),  # off by more than 1 in the last digit
     ("python", "print('some words')\nthere = 'kept'", "PASSED"),
@@ -44,7 +44,7 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/any.md"])
-def test_blocks_are_run_and_what_they_print_is_compared(page, tmp_path):
+def test_blocks_run_and_their_output_is_compared(page, tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "conftest.py").write_bytes((ROOT / "conftest.py").read_bytes())
     text, expected = "# A page\n", {}
@@ -73,7 +73,7 @@ def test_the_tests_run_the_guide():
 
 
 def anchors(text):
-    """Return what a page's headings are linked by, as GitHub makes it of them."""
+    """Return the anchors of a page's headings, as GitHub generates them."""
     text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}

@@ -1,4 +1,4 @@
-"""Initialisers: distributions, shapes, names and settings, and what a seed fixes."""
+"""Initialisers: distributions, shapes, names and settings, and reproducibility."""
 
 import re
 from math import sqrt
@@ -12,7 +12,7 @@ from cnet.initializers import GlorotUniform, HeUniform
 
 N_INPUTS, N_NEURONS = 300, 500
 
-# Name, class and, of a layer of that shape, the bound of a uniform or the variance of a normal.
+# Name, class and, for a layer of this shape, a uniform's bound or a normal distribution's variance.
 UNIFORM = {
     "glorot_uniform": (cnet.GlorotUniform, sqrt(6 / (N_INPUTS + N_NEURONS))),
     "he_uniform": (cnet.HeUniform, sqrt(6 / N_INPUTS)),
@@ -26,7 +26,7 @@ NORMAL = {
 OTHER = {"orthogonal": cnet.Orthogonal, "zeros": cnet.Zeros}
 CLASSES = {name: made for name, (made, _) in (UNIFORM | NORMAL).items()} | OTHER
 
-# All that follow the relu in passing about half of their input on.
+# All activations that pass on about half of their input, like relu.
 HE = {"relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus"}
 
 
@@ -39,18 +39,18 @@ def draw(
 
 
 def test_all_initializers_are_tested():
-    """Every name there is has a class here."""
+    """Every known name has a class here."""
     with pytest.raises(ValueError, match="init must be one of") as refusal:
         cnet.Layer(1, 1, init="none")
     assert set(re.findall(r"'(\w+)'", str(refusal.value))) == {*CLASSES, "auto", "none"}
 
 
-# Of 150,000 draws a mean is within 5 standard errors but for one seed in a million.
+# For 150,000 samples, a mean is within 5 standard errors, except for one seed in a million.
 
 
 @pytest.mark.parametrize("name", UNIFORM)
 def test_uniform(name):
-    """Within the bound and close to it; the mean and the shares of ten equal parts are even."""
+    """Values are within and close to the bound; the mean and the counts in ten equal parts are even."""
     bound = UNIFORM[name][1]
     weights = draw(name)
     assert weights.shape == (N_INPUTS, N_NEURONS)
@@ -63,7 +63,7 @@ def test_uniform(name):
 
 @pytest.mark.parametrize("name", NORMAL)
 def test_normal(name):
-    """Moments up to the fourth, which a normal distribution has 3 of, a cut one or a uniform fewer."""
+    """Moments up to the fourth: 3 for a normal distribution, less for a truncated or uniform one."""
     variance = NORMAL[name][1]
     weights = draw(name) / sqrt(variance)
     n = weights.size
@@ -73,8 +73,8 @@ def test_normal(name):
 
 
 @pytest.mark.parametrize("name", [*UNIFORM, *NORMAL])
-def test_shape_of_the_layer_counts(name):
-    """Inputs and neurons are not confused: the other way round all but glorot's are another size."""
+def test_scale_depends_on_the_layers_shape(name):
+    """Inputs and neurons are not swapped: that would change the scale of all except glorot's."""
     here, there = (np.std(draw(name, *shape)) for shape in ((300, 500), (500, 300)))
     expected = sqrt(500 / 300) if name in ("he_uniform", "he_normal", "lecun_normal") else 1
     assert here / there == pytest.approx(expected, rel=0.02)
@@ -82,18 +82,18 @@ def test_shape_of_the_layer_counts(name):
 
 @pytest.mark.parametrize("shape", [(40, 25), (25, 40), (30, 30), (1, 7), (7, 1), (1, 1)])
 def test_orthogonal(shape):
-    """Whichever are fewer, rows or columns, are orthonormal."""
+    """The rows or the columns, whichever are fewer, are orthonormal."""
     weights = draw("orthogonal", *shape)
     assert weights.shape == shape
     product = weights.T @ weights if shape[0] >= shape[1] else weights @ weights.T
     np.testing.assert_allclose(product, np.eye(min(shape)), rtol=0, atol=1e-14)
 
 
-def test_orthogonal_is_drawn_from_all():
-    """Evenly: QR alone makes the first element negative, or positive, every time."""
+def test_orthogonal_is_uniform_over_all_matrices():
+    """Evenly distributed: QR alone would give the first element the same sign every time."""
     first = np.array([draw("orthogonal", 3, 3, seed=seed)[0, 0] for seed in range(100)])
     assert 30 < np.sum(first > 0) < 70
-    # A coordinate of a random point of the sphere is uniform in -1 to 1: variance 1/3.
+    # A coordinate of a random point of the sphere is uniform in [-1, 1], with variance 1/3.
     assert np.var(first) == pytest.approx(1 / 3, rel=0.3)
 
 
@@ -103,7 +103,7 @@ def test_zeros():
 
 @pytest.mark.parametrize("activation", reference.ACTIVATIONS)
 def test_auto(activation):
-    """The default too: he_uniform for relu and its kin, glorot_uniform otherwise."""
+    """Including the default: he_uniform for relu and similar activations, glorot_uniform otherwise."""
     expected = HeUniform() if activation in HE else GlorotUniform()
     layer = cnet.Layer(5, 4, activation)
     assert layer.init == cnet.Layer(5, 4, activation, init="auto").init == expected
@@ -119,7 +119,7 @@ def test_auto(activation):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_names_and_objects(name):
-    """The same draws, of a layer and of `add_layer`."""
+    """The same weights, for a layer and for `add_layer`."""
     expected = draw(name, 6, 4, seed=2)
     np.testing.assert_array_equal(draw(CLASSES[name](), 6, 4, seed=2), expected)
     net = cnet.NeuralNetwork(seed=2, dtype="float64")
@@ -179,13 +179,13 @@ def test_unknown_initializers(init):
 
 
 class Diagonal(cnet.Initializer):
-    """A user's own."""
+    """A custom initialiser."""
 
     def __call__(self, rng, n_inputs, n_neurons):
         return np.eye(n_inputs, n_neurons)
 
 
-def test_own_initializer():
+def test_custom_initializer():
     np.testing.assert_array_equal(draw(Diagonal(), 3, 2), np.eye(3, 2))
 
 
@@ -193,13 +193,13 @@ def test_own_initializer():
 
 
 def network(seed, dtype="float64"):
-    """Return a network with every initialiser in it."""
+    """Return a network that uses every initialiser."""
     layers = [cnet.Layer(4, 4, "tanh", init=name) for name in CLASSES]
     return cnet.NeuralNetwork(*layers, seed=seed, dtype=dtype)
 
 
 def test_seeds():
-    """The same seed, the same network, bit for bit; another seed or none, another."""
+    """The same seed gives the same network, bit for bit; another seed, or none, a different one."""
     start = network(5).parameters
     np.testing.assert_array_equal(network(5).parameters, start)
     np.testing.assert_array_equal(network(np.random.default_rng(5)).parameters, start)
@@ -209,20 +209,20 @@ def test_seeds():
 
 
 def test_layers_differ():
-    """Layers of one shape and initialiser draw one after the other, not the same numbers."""
+    """Layers of the same shape and initialiser get successive random numbers, not the same ones."""
     net = cnet.NeuralNetwork(cnet.Layer(4, 4), cnet.Layer(4, 4), seed=0)
     assert not np.array_equal(net.layers[0].weights, net.layers[1].weights)
 
 
-def test_seed_does_not_depend_on_how_layers_are_added():
+def test_initial_weights_do_not_depend_on_how_layers_are_added():
     net = cnet.NeuralNetwork(seed=5, dtype="float64").add_layer(4, input_layer=True)
     for name in CLASSES:
         net.add_layer(4, "tanh", init=name)
     np.testing.assert_array_equal(net.parameters, network(5).parameters)
 
 
-def test_dtypes_start_the_same():
-    """Draws are made in float64, and a float32 network rounds them."""
+def test_both_dtypes_have_the_same_initial_weights():
+    """Random numbers are float64, and a float32 network rounds them."""
     single, double = network(5, "float32").parameters, network(5, "float64").parameters
     assert (single.dtype, double.dtype) == (np.float32, np.float64)
     np.testing.assert_array_equal(single, double.astype(np.float32))
@@ -231,7 +231,7 @@ def test_dtypes_start_the_same():
 @pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_biases_start_at_zero(name, dtype):
-    """Of layers added later too, when the parameters move to a longer array."""
+    """Also for layers added later, when the parameters move to a longer array."""
     net = cnet.NeuralNetwork(cnet.Layer(3, 4, "relu", init=name), dtype=dtype)
     net.add_layer(5, "tanh", init=name)
     for layer in net.layers:

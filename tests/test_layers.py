@@ -1,4 +1,4 @@
-"""Layer objects: weights and biases as views of one flat array, and how layers make a network."""
+"""Layer objects: weights and biases as views of one flat array, and how layers form a network."""
 
 import copy
 import pickle
@@ -16,7 +16,7 @@ DTYPES = ["float32", "float64"]
 
 
 class Failing(cnet.Initializer):
-    """An initialiser that fails, as one that finds no memory would."""
+    """An initialiser that fails, for example because it runs out of memory."""
 
     def __call__(self, rng, n_inputs, n_neurons):
         rng.random()
@@ -121,7 +121,7 @@ def test_weights_and_biases_are_writable_views(dtype):
     net.parameters[:] = 0
     assert not first.weights.any()
     assert not first.biases.any()
-    # And they are what the engine computes with.
+    # The engine computes with them.
     assert net.predict([1, 1]).tolist() == [0.5]
 
 
@@ -149,7 +149,7 @@ def test_setting_copies_into_the_view():
     assert net.parameters[6:9].tolist() == [1, 2, 3]
 
 
-def test_the_array_of_parameters_stays_the_same_in_training():
+def test_training_does_not_replace_the_array_of_parameters():
     net = network(2, 3, 1)
     parameters, weights = net.parameters, net.layers[0].weights
     before = weights.copy()
@@ -159,19 +159,19 @@ def test_the_array_of_parameters_stays_the_same_in_training():
     assert (weights != before).any()
 
 
-def test_without_bias():
+def test_layers_without_bias():
     net = network(2, 3, 1, bias=False)
     layer = net.layers[0]
     assert layer.biases is None
     assert net.parameters.size == 2 * 3 + 3
     net.train([[0, 0]], [1], 0.5, 3, verbose=False)
-    # Without biases zeros lead to the middle of the sigmoid, whatever was learnt.
+    # Without biases, zero inputs give the middle of the sigmoid, whatever was learned.
     assert net.predict([0, 0]).tolist() == [0.5]
     with refused("bias=False", error=AttributeError, of=[net]):
         layer.biases = [0, 0, 0]
 
 
-def test_weights_and_biases_do_not_come_from_memory_as_it_was_found(monkeypatch):
+def test_weights_and_biases_do_not_depend_on_uninitialised_memory(monkeypatch):
     expected = network(3, 4, 2)
     monkeypatch.setattr(_program, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype))
     net = network(3, 4, 2)
@@ -192,7 +192,7 @@ def test_a_layer_has_no_weights_before_it_is_in_a_network():
     assert layer.weights.shape == (2, 3)
 
 
-def test_a_pickled_layer_leaves_its_weights_to_the_network():
+def test_a_pickled_layer_does_not_contain_its_weights():
     layer = network(2, 3, 1).layers[0]
     twin = pickle.loads(pickle.dumps(layer))
     assert not twin.attached
@@ -222,7 +222,7 @@ def test_repr(layer, text):
         ("gelu", cnet.HeUniform()),
     ],
 )
-def test_the_initialiser_goes_by_the_activation(activation, init):
+def test_the_initialiser_depends_on_the_activation(activation, init):
     assert cnet.Layer(2, 3, activation).init == init
     assert cnet.Layer(2, 3, activation, init="zeros").init == cnet.Zeros()
 
@@ -240,13 +240,13 @@ def test_names_are_unique():
     for name in ("out", "layer_1"):
         with refused("name must be of one layer only", repr(name), of=[net]):
             net.add_layer(1, name=name)
-    # A default name must not be one that a user has given either.
+    # A default name must not repeat one that a user has given, either.
     net = cnet.NeuralNetwork(cnet.Layer(2, 3, name="layer_2"))
     with refused("name must be of one layer only", "'layer_2'", of=[net]):
         net.add_layer(1)
 
 
-def test_a_refusal_names_no_layer():
+def test_a_failed_add_layer_uses_up_no_name():
     layer = cnet.Layer(2, 3)
     with refused("layer 2 must take 3 inputs", "got 4"):
         cnet.NeuralNetwork(layer, cnet.Layer(4, 1))
@@ -254,7 +254,7 @@ def test_a_refusal_names_no_layer():
     assert not layer.attached
 
 
-# What does not fit
+# Layers that do not fit
 
 
 def test_softmax_must_be_last():
@@ -273,7 +273,7 @@ def test_the_first_layer_must_be_the_input_layer():
 
 
 @pytest.mark.parametrize("layers", [(), (3,), (3, 1)], ids=str)
-def test_there_is_one_input_layer(layers):
+def test_a_second_input_layer_raises(layers):
     net = cnet.NeuralNetwork().add_layer(2, input_layer=True)
     for size in layers:
         net.add_layer(size)
@@ -319,7 +319,7 @@ def test_networks_beyond_memory(sizes, error):
 
 
 def trained():
-    """Return a network so wide that the widest layer possible could not follow it."""
+    """Return a network so wide that the widest possible layer could not follow it."""
     net = network(2, 3, 2**13)
     net.train([[0, 1], [1, 0]], [0, 3], 0.1, 2, optimizer="adam", verbose=False)
     return net
@@ -348,7 +348,7 @@ def test_a_failed_add_layer_leaves_the_network_as_it_was(settings, error):
     assert net.parameters is parameters
     assert net.layers == layers
     assert np.shares_memory(net.layers[0].weights, parameters)
-    # It goes on with the optimizer's state, whose length is that of the parameters.
+    # Training continues with the optimizer's state, whose length is that of the parameters.
     assert net._state is None or net._state.moments.shape[1] == parameters.size
 
 
@@ -372,7 +372,7 @@ def test_the_settings_of_an_input_layer_are_checked_too(settings):
 
 
 @pytest.mark.parametrize("name", ["n_inputs", "n_neurons", "activation", "bias", "init"])
-def test_what_the_program_is_made_from_cannot_be_set(name):
+def test_attributes_that_define_the_network_cannot_be_set(name):
     layer = network(2, 3, 1).layers[0]
     with pytest.raises(AttributeError):
         setattr(layer, name, getattr(layer, name))
@@ -393,11 +393,11 @@ def test_a_layer_added_later_keeps_the_weights_before_it():
     assert net.parameters.size == kept.size + 2**13 * 2 + 2
     for found, expected in zip(net.activations(x), outputs, strict=False):
         np.testing.assert_array_equal(found, expected)
-    # Old views are of the old array, the layers' new ones of the new.
+    # Old views belong to the old array, the layers' new views to the new one.
     net.parameters[0] = 99
     assert views[0][0, 0] != 99
     assert net.layers[0].weights[0, 0] == 99
-    # The optimizer's state was of the shorter array; training starts it again.
+    # The optimizer's state belonged to the shorter array, so training resets it.
     net.train(x, [1], 0.1, 2, optimizer="adam", verbose=False)
     assert np.isfinite(net.parameters).all()
 

@@ -1,4 +1,4 @@
-"""Losses: values by hand, reductions, weights, targets, names and settings, functions as losses."""
+"""Losses: hand-computed values, reductions, weights, targets, names, settings, functions as losses."""
 
 import re
 from functools import partial
@@ -12,14 +12,14 @@ import cnet
 
 
 def outputs_are(activation, n_outputs):
-    """Return a network whose outputs are the activation of its inputs, alone."""
+    """Return a network whose outputs are just the activation of its inputs."""
     layer = cnet.Layer(n_outputs, n_outputs, activation, bias=False)
     net = cnet.NeuralNetwork(layer, dtype="float64")
     layer.weights = np.eye(n_outputs)
     return net
 
 
-# Loss, output activation, inputs of it, targets, losses of the two rows.
+# Loss, output activation, its inputs, targets, losses of the two rows.
 ERRORS = ([[1.0, 2.0], [0.0, -1.0]], [[0.0, 2.0], [3.0, -1.0]])  # 1 too high; 3 too low
 BY_HAND = [
     ("squared_error", "linear", *ERRORS, (0.5, 4.5)),
@@ -31,7 +31,7 @@ BY_HAND = [
     ("quantile", "linear", *ERRORS, (0.5, 1.5)),
     (cnet.Quantile(0.9), "linear", *ERRORS, (0.1, 2.7)),
     ("quantile(0.9)", "linear", *ERRORS, (0.1, 2.7)),
-    # Errors of both outputs add up.
+    # The errors of both outputs are added.
     ("squared_error", "linear", [[1.0, 2.0], [0.0, 3.0]], [[3.0, 1.0], [1.0, 0.0]], (2.5, 5.0)),
     (
         # Probabilities of 3/4 and 1/2, and of 1/4 and 9/10.
@@ -61,14 +61,14 @@ BY_HAND = [
     ids=[f"{loss}-{activation}" for loss, activation, *_ in BY_HAND],
 )
 def test_values_by_hand(loss, activation, inputs, targets, rows):
-    """A row sums over its outputs; over the rows mean or sum, times their weights."""
+    """A row's loss is summed over its outputs; over rows it is the weighted mean or sum."""
     net = outputs_are(activation, len(inputs[0]))
     first, second = rows
     for how, expected in (
         ({}, (first + second) / 2),
         ({"reduction": "mean"}, (first + second) / 2),
         ({"reduction": "sum"}, first + second),
-        # The number of rows is what the mean divides by, not the sum of the weights.
+        # The mean divides by the number of rows, not by the sum of the weights.
         ({"sample_weight": [3, 0.5]}, (3 * first + 0.5 * second) / 2),
         ({"sample_weight": [0, 0.5]}, 0.5 * second / 2),
         ({"sample_weight": [3, 0.5], "reduction": "sum"}, 3 * first + 0.5 * second),
@@ -76,13 +76,13 @@ def test_values_by_hand(loss, activation, inputs, targets, rows):
         expected = pytest.approx(expected, rel=1e-14)
         assert net.evaluate(inputs, targets, loss=loss, **how)["loss"] == expected
         assert net.loss_and_gradient(inputs, targets, loss=loss, **how)[0] == expected
-        # A step of 0 leaves the network as it is, so an epoch's loss is that of all rows.
+        # With a learning rate of 0 the network does not change, so an epoch's loss is that of all rows.
         history = net.train(inputs, targets, 0, 1, loss=loss, verbose=False, **how)
         assert history["loss"] == [expected]
 
 
 def test_all_losses_are_tested():
-    """Every name there is has values by hand above, and a place in the oracle."""
+    """Every known name has hand-computed values above, and a place in the oracle."""
     net = outputs_are("linear", 1)
     with pytest.raises(ValueError, match="loss must be one of") as refusal:
         net.evaluate([1], [1], loss="none")
@@ -92,8 +92,8 @@ def test_all_losses_are_tested():
 
 
 @pytest.mark.parametrize("loss", ["absolute_error", "quantile(0.9)", "huber(0.5)", "squared_error"])
-def test_gradient_of_a_hit_is_0(loss):
-    """Also where the slopes left and right of it are others, so that a perfect fit stays one."""
+def test_gradient_of_an_exact_prediction_is_0(loss):
+    """Even if the slopes to the left and right of it differ, so that a perfect fit remains one."""
     net = outputs_are("linear", 2)
     assert net.input_gradient([1.0, -2.0], [1.0, -2.0], loss=loss).tolist() == [0, 0]
 
@@ -115,7 +115,7 @@ def test_gradient_by_hand(loss, gradient):
 
 @pytest.mark.parametrize("output", reference.ACTIVATIONS)
 @pytest.mark.parametrize("how", [{}, {"loss": "auto"}])
-def test_auto(output, how):
+def test_default_loss(output, how):
     """Cross-entropy after softmax, squared error otherwise."""
     net = outputs_are(output, 2)
     x, y = [[0.3, -0.2]], [[0.4, 0.6]]
@@ -139,7 +139,7 @@ def test_auto(output, how):
     ],
 )
 def test_labels_are_one_hot_rows(loss, output, dtype):
-    """The same loss and gradients, and the same weights after training with batches and weights."""
+    """The same loss, gradients and weights after training with batches and sample weights."""
     rng = np.random.default_rng(0)
     n = 40
     x, labels = rng.standard_normal((n, 4)), rng.integers(3, size=n)
@@ -175,7 +175,7 @@ def test_targets_out_of_range(loss, output, targets, message):
         net.evaluate([[0, 0]], [targets], loss=loss)
 
 
-# Which losses go with which output layer.
+# Combinations of losses and output layers.
 
 ILLEGAL = [
     (loss, output)
@@ -186,8 +186,8 @@ ILLEGAL = [
 
 
 @pytest.mark.parametrize(("loss", "output"), ILLEGAL)
-def test_illegal_pairs(loss, output):
-    """The message says which activations the loss wants, and which losses the activation goes with."""
+def test_losses_with_the_wrong_output_activation_raise(loss, output):
+    """The message lists the activations the loss requires, and the losses that fit the activation."""
     net = outputs_are(output, 2)
     start = net.parameters.copy()
     for call in (net.evaluate, net.loss_and_gradient, net.input_gradient, net.train):
@@ -278,8 +278,8 @@ def test_bad_settings_in_a_name(loss, message):
     ],
     ids=["targets", "labels"],
 )
-def test_what_a_function_is_given(y, expected, dtype):
-    """Arrays of the network's dtype, (rows, n_outputs) both; labels come as one-hot rows."""
+def test_arguments_of_a_function_as_loss(y, expected, dtype):
+    """Arrays of the network's dtype, both of shape (rows, n_outputs); labels are one-hot rows."""
     calls = []
 
     def loss(y_true, y_pred):
@@ -309,7 +309,7 @@ def test_gradient_of_a_function_may_have_any_dtype_and_layout():
 
 
 def test_history_of_a_function():
-    """A mean's mean over the batches is weighted by their rows; sums are summed."""
+    """A mean is averaged over the batches, weighted by their rows; sums are summed."""
     net = outputs_are("linear", 1)
     x = y = [[0.0], [0.0], [0.0]]
     for reduction, expected in (("mean", (2 * 2 + 1 * 1) / 3), ("sum", 2 + 1)):
@@ -320,7 +320,7 @@ def test_history_of_a_function():
         assert history["loss"] == pytest.approx([expected], rel=1e-15)
 
 
-def test_a_function_weighs_its_rows_itself():
+def test_a_function_weights_its_rows_itself():
     net = outputs_are("linear", 1)
     for call in (net.evaluate, net.loss_and_gradient, net.input_gradient, net.train):
         with pytest.raises(ValueError, match="sample_weight must be None with a function"):
@@ -349,7 +349,7 @@ def test_a_function_weighs_its_rows_itself():
     ],
     ids=repr,
 )
-def test_bad_returns_of_a_function(returned):
+def test_bad_return_values_of_a_function(returned):
     net = outputs_are("linear", 1)
     start = net.parameters.copy()
     train = partial(net.train, batch_size=None)
@@ -360,8 +360,8 @@ def test_bad_returns_of_a_function(returned):
 
 
 @pytest.mark.parametrize("broken", [(np.nan, 0.0), (np.inf, 0.0), (0.0, np.nan), (0.0, np.inf)])
-def test_function_that_is_not_finite(broken):
-    """Training ends at once, with the weights of before."""
+def test_a_function_that_returns_a_value_that_is_not_finite(broken):
+    """Training stops at once, with the previous weights."""
     value, slope = broken
     net = outputs_are("linear", 1)
     start = net.parameters.copy()

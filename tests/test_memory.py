@@ -1,6 +1,6 @@
-"""The memory that training and predicting take beside the user's arrays, by tracemalloc.
+"""Memory that training and prediction take in addition to the user's arrays, measured by tracemalloc.
 
-NumPy tells tracemalloc of its arrays, and the engine allocates nothing.
+NumPy reports its arrays to tracemalloc, and the engine allocates nothing.
 """
 
 import tracemalloc
@@ -13,17 +13,17 @@ from helpers import network
 
 import cnet
 
-# For each thread: a panel, some rows of a tile, and the gradient of a piece of a layer, which is at most
-# 98,304 numbers and a row.
+# Per thread: a panel, some rows of a tile, and the gradient of a piece of a layer, which is at most
+# 98,304 numbers and one row.
 PANELS = 600_000
-# Objects of Python: settings, the history, the table of layers.
+# Python objects: settings, the history, the table of layers.
 OBJECTS = 50_000
 ITEM = 4  # bytes of a float32
 
 
 @contextmanager
 def measured():
-    """Yield where the most memory that the block held at once, and what it left, will be found."""
+    """Yield an object that receives the block's peak memory and the memory it leaves allocated."""
     found = SimpleNamespace()
     tracemalloc.start()
     try:
@@ -42,16 +42,16 @@ def labels(n):
 
 
 def activations(sizes):
-    """Bytes of a row's inputs and every layer's outputs."""
+    """Return the bytes of a row's inputs and of every layer's outputs."""
     return sum(sizes) * ITEM
 
 
 @pytest.mark.parametrize(
     ("optimizer", "batch_size", "copies"),
     [
-        # Adam's two, and the weights of the last finished epoch.
+        # Adam's two moments, and the weights of the last finished epoch.
         ("adam", 128, 3),
-        # The gradient as a whole, too.
+        # The complete gradient as well.
         (cnet.Adam(clip_norm=1.0), 128, 4),
         ("adam", None, 4),
         ("sgd", 128, 1),
@@ -68,14 +68,14 @@ def test_training(sizes, threads, optimizer, batch_size, copies):
     parameters = net.parameters.nbytes
     block = min(n, batch_size or 512)
     allowed = 2 * block * activations(sizes) + threads * PANELS + OBJECTS
-    # A layer's deltas in panels, which are padded to the widest tile.
+    # A layer's deltas in panels, padded to the widest tile.
     allowed += block * (max(sizes[1:]) + 32) * ITEM
-    # The order of rows, and labels of the engine's own.
+    # The order of rows, and the engine's copy of the labels.
     allowed += n * 16
     with cnet.num_threads(threads), measured() as first:
         net.train(x, y, epochs=1, batch_size=batch_size, optimizer=optimizer, verbose=False)
     assert copies * parameters < first.peak < copies * parameters + allowed
-    # Only the optimizer's state stays.
+    # Only the optimizer's state remains.
     moments = net._state.moments.nbytes
     assert moments <= first.left < moments + OBJECTS
     with cnet.num_threads(threads), measured() as second:
@@ -94,15 +94,15 @@ def test_shuffling_takes_an_index_for_each_row():
         return found.peak
 
     straight = peak(epochs=3, shuffle=False)
-    # A block of 512 rows: inputs, targets, two deltas, outputs and z, of a cache line each.
+    # A block of 512 rows: inputs, targets, two deltas, outputs and z, with a cache line each.
     block = 512 * 7 * 16 * ITEM
-    # Its own copy of the labels.
+    # The engine's copy of the labels.
     assert straight < y.nbytes + OBJECTS + 100_000 + block
-    # Not one for each epoch.
+    # One order of rows in total, not one per epoch.
     assert y.nbytes - OBJECTS < peak(epochs=3) - straight < y.nbytes + OBJECTS
 
 
-# A large x, next to which nothing else counts.
+# A large x, compared with which nothing else matters.
 N, WIDTH = 40_000, 200
 LAYOUTS = {
     "whole": lambda x: x,
@@ -135,11 +135,11 @@ def test_x_is_not_copied(call, layout):
     x, y = layout(numbers(N, WIDTH)), np.arange(N) % 3
     with cnet.num_threads(1), measured() as found:
         call(net, x, y)
-    # Outputs, targets, the order of rows and a block's activations.
+    # Outputs, targets, the order of rows and the activations of a block.
     assert found.peak < x.nbytes / 10
 
 
-def test_a_copy_would_be_seen():
+def test_the_measurement_detects_a_copy():
     net = network(WIDTH, 8, 3, hidden="relu", output="softmax", dtype="float32")
     x = numbers(N, WIDTH)
     with measured() as found:

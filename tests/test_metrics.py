@@ -1,4 +1,4 @@
-"""Metrics: each against scikit-learn's of the labels and outputs, functions of the user's, and names."""
+"""Metrics: compared with scikit-learn's on the same labels and outputs; custom functions; names."""
 
 import sys
 from itertools import product
@@ -26,7 +26,7 @@ def skl():
 
 
 def made(n_outputs, output, dtype="float64"):
-    """Return a network that is neither right nor wrong everywhere."""
+    """Return a network that is right on some rows and wrong on others."""
     net = network(3, 8, n_outputs, output=output, dtype=dtype)
     net.parameters[...] = np.random.default_rng(3).normal(size=net.parameters.shape)
     return net
@@ -52,7 +52,7 @@ CASES = {
 
 
 def expected(skl, name, case, p):
-    """Return scikit-learn's score of the outputs p."""
+    """Return scikit-learn's score for the outputs p."""
     n_outputs, _, y = CASES[case]
     rows = y if np.ndim(y) == 2 else (one_hot(y, n_outputs) if n_outputs > 1 else y[:, np.newaxis])
     if name in ("mae", "mse", "rmse", "r2"):
@@ -80,7 +80,7 @@ def expected(skl, name, case, p):
     if name == "log_loss":
         if case == "multilabel":
             return np.mean([skl.log_loss(labels[:, j], p[:, j]) for j in range(n_outputs)])
-        # Of probabilities that do not sum to 1 scikit-learn warns.
+        # scikit-learn warns if probabilities do not sum to 1.
         return skl.log_loss(labels, p / p.sum(axis=1, keepdims=True) if n_outputs > 1 else p)
     function = {"f1": skl.f1_score, "precision": skl.precision_score, "recall": skl.recall_score}
     return function[name](labels, found, average=average)
@@ -98,7 +98,7 @@ NUMBERS = ["mae", "mse", "rmse", "r2"]
         and (name, case) != ("balanced_accuracy", "multilabel")
     ],
 )
-def test_against_scikit_learn(skl, name, case):
+def test_metrics_against_scikit_learn(skl, name, case):
     n_outputs, output, y = CASES[case]
     net = made(n_outputs, output)
     value = expected(skl, name, case, net.predict(X))
@@ -106,7 +106,7 @@ def test_against_scikit_learn(skl, name, case):
     assert list(found)[:1] == ["loss"]
     assert found[name] == pytest.approx(value, rel=1e-12)
     assert type(found[name]) is float
-    # None of the values is one that anything would give.
+    # None of the values is trivial.
     assert value not in (0, 1)
 
 
@@ -122,7 +122,7 @@ def test_float32(skl, case):
 
 
 def test_probabilities_that_float32_rounds(skl):
-    # Of many classes the sum of a row is 1 only to float32's digits; and some are 0 or 1.
+    # With many classes, the sum of a row is 1 only to float32 precision; some probabilities are 0 or 1.
     net = made(30, "softmax", "float32")
     net.layers[-1].weights *= 20
     labels = np.arange(N) % 30
@@ -132,7 +132,7 @@ def test_probabilities_that_float32_rounds(skl):
 
 
 @pytest.mark.parametrize("y", [BINARY, one_hot(BINARY, 2), BINARY.tolist()], ids=["a", "b", "c"])
-def test_in_training_they_are_those_of_after_the_epoch(skl, y):
+def test_metrics_in_training_are_computed_after_the_epoch(skl, y):
     net = made(2, "softmax")
     seen = []
 
@@ -171,7 +171,7 @@ class Bias:
         ("regression of two", ((N, 2), (N, 2)), "f"),
     ],
 )
-def test_what_functions_are_given(case, shapes, kind):
+def test_arguments_of_metric_functions(case, shapes, kind):
     n_outputs, output, y = CASES[case]
     net = made(n_outputs, output)
     seen = []
@@ -217,7 +217,7 @@ def test_names(metrics, names):
 
 @pytest.mark.parametrize("case", ["binary", "three, labels", "three, one-hot", "regression of two"])
 @pytest.mark.parametrize("validation", [True, False])
-def test_functions_cannot_change_what_they_are_given(case, validation):
+def test_functions_cannot_change_the_users_arrays(case, validation):
     def meddle(y_true, y_pred):
         y_true *= 0
         y_pred *= 0
@@ -246,28 +246,28 @@ def test_functions_that_return_no_number(value):
             call()
 
 
-# Names and what is refused
+# Names, and invalid metrics
 
 
 @pytest.mark.parametrize(
     ("metrics", "words"),
     [
-        ("acc", ["metrics must be of 'accuracy', 'auc'", "got 'acc'"]),
-        (3, ["metrics must be of", "got 3"]),
-        ([None], ["metrics must be of", "got None"]),
-        ([["mse"]], ["metrics must be of", "got ['mse']"]),
-        (cnet.Layer, ["metrics must be of", "Layer"]),
-        (["mse", "mse"], ["metrics must have names of their own", "'mse', 'mse'"]),
-        ([lambda t, p: 1, lambda t, p: 2], ["names of their own", "a dict of names"]),
-        ({"loss": "mse"}, ["names of their own", "'loss'"]),
-        ({"learning_rate": bias}, ["names of their own", "'learning_rate'"]),
-        ({"val_loss": bias}, ["names of their own", "'val_loss'"]),
-        ({"mse": bias, "val_mse": "mse"}, ["names of their own", "'val_mse'"]),
+        ("acc", ["metrics must be one or more of 'accuracy', 'auc'", "got 'acc'"]),
+        (3, ["metrics must be one or more of", "got 3"]),
+        ([None], ["metrics must be one or more of", "got None"]),
+        ([["mse"]], ["metrics must be one or more of", "got ['mse']"]),
+        (cnet.Layer, ["metrics must be one or more of", "Layer"]),
+        (["mse", "mse"], ["metrics must have unique names", "'mse', 'mse'"]),
+        ([lambda t, p: 1, lambda t, p: 2], ["unique names", "pass a dict"]),
+        ({"loss": "mse"}, ["unique names", "'loss'"]),
+        ({"learning_rate": bias}, ["unique names", "'learning_rate'"]),
+        ({"val_loss": bias}, ["unique names", "'val_loss'"]),
+        ({"mse": bias, "val_mse": "mse"}, ["unique names", "'val_mse'"]),
         ({1: bias}, ["metrics must be a dict of names", "got 1 as a name"]),
         ({"": bias}, ["metrics must be a dict of names", "got '' as a name"]),
     ],
 )
-def test_metrics_that_are_refused(metrics, words):
+def test_invalid_metrics_raise(metrics, words):
     net = made(2, "linear")
     with refused(*words, of=[net]):
         net.train(X, REAL, metrics=metrics, optimizer="adam", validation_split=0.2)
@@ -276,19 +276,19 @@ def test_metrics_that_are_refused(metrics, words):
 
 
 @pytest.mark.parametrize("name", ["f1", "auc", "log_loss", "r2", "balanced_accuracy"])
-def test_without_scikit_learn(name, monkeypatch):
+def test_metrics_without_scikit_learn(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
     net = made(1, "sigmoid")
     with refused("scikit-learn", "pip install cnet[sklearn]", error=ImportError, of=[net]):
         net.train(X, BINARY, metrics=name, optimizer="adam", loss="huber")
-    # What needs none does without it.
+    # Metrics that do not need scikit-learn work without it.
     found = net.evaluate(X, BINARY, metrics=["mae", "mse", "rmse"])
     assert found["accuracy"] == np.mean((net.predict(X)[:, 0] > 0.5) == BINARY)
 
 
 @pytest.mark.parametrize("name", ["auc", "log_loss"])
-def test_a_metric_that_fails_on_such_targets_fails_before_training(skl, name):
+def test_a_metric_that_fails_on_the_targets_fails_before_training(skl, name):
     net = made(1, "linear")
     with unchanged(net), pytest.raises(ValueError, match=r"continuous|greater than 1"):
         net.train(X, REAL[:, 0], metrics=name, optimizer="adam", validation_split=0.2)

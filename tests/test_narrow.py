@@ -1,4 +1,4 @@
-"""Training of networks whose layers are narrower than a vector, for which rows fill the vectors."""
+"""Training of networks with layers narrower than a vector, where vectors hold several rows."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ import cnet
 from cnet import _program
 
 TOLERANCE = {"float32": 2e-4, "float64": 1e-10}
-# One output, three, as many as is narrow; hidden layers of odd widths, and of none.
+# One output, three, and the most that count as narrow; hidden layers of odd widths, and none.
 SIZES = [(4, 8, 3), (2, 4, 1), (1, 1), (3, 2), (5, 7, 3, 2), (16, 16, 16), (16, 5, 1)]
-# Less than a vector of rows, one left over, whole vectors, the last batch shorter than the others.
+# Fewer rows than a vector, one left over, whole vectors, a last batch shorter than the others.
 BATCHES = [(7, 7), (15, 15), (33, 33), (64, 32), (50, 16), (45, 20), (100, 67)]
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -25,7 +25,7 @@ def problem(sizes, n, output="sigmoid", seed=3):
 
 
 def compare(net, x, y, loss, *, batch_size, optimizer="sgd", given=None, epochs=2, **settings):
-    """Train, and see that losses and parameters are the reference's."""
+    """Train, and check that losses and parameters match the reference's."""
     expected = reference.Network.like(net)
     history = net.train(
         x,
@@ -52,7 +52,7 @@ def compare(net, x, y, loss, *, batch_size, optimizer="sgd", given=None, epochs=
 @dtypes
 @pytest.mark.parametrize(("n", "batch_size"), BATCHES)
 @pytest.mark.parametrize("sizes", SIZES)
-def test_sizes_and_batches(sizes, n, batch_size, dtype):
+def test_sizes_and_batch_sizes(sizes, n, batch_size, dtype):
     x, y = problem(sizes, n)
     compare(network(*sizes, dtype=dtype), x, y, "squared_error", batch_size=batch_size)
 
@@ -64,7 +64,7 @@ def test_cross_entropy(n, batch_size, labels, dtype):
     x, y = problem((4, 8, 3), n, "softmax")
     net = network(4, 8, 3, hidden="relu", output="softmax", dtype=dtype)
     if not labels:
-        # Smoothed, so that all of them count.
+        # Smoothed targets, so that all of them count.
         y = 0.7 * y + 0.1
     given = y.argmax(axis=1) if labels else y
     compare(net, x, y, "cross_entropy", batch_size=batch_size, given=given)
@@ -107,7 +107,7 @@ def test_without_biases(dtype):
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
 @pytest.mark.parametrize("n", [7, 100, 1100])
 def test_sample_weights_and_blocks(n, loss, dtype):
-    # 1,100 rows are three blocks, whose gradients add up.
+    # 1,100 rows are three blocks, whose gradients are added.
     output = "softmax" if loss == "cross_entropy" else "sigmoid"
     x, y = problem((4, 6, 3), n, output)
     weights = np.random.default_rng(5).uniform(0, 2, n)
@@ -135,8 +135,8 @@ def test_sample_weights_and_blocks(n, loss, dtype):
 
 
 @dtypes
-def test_rows_that_fill_up_a_vector_do_no_harm(dtype):
-    # exp of the biases alone is infinite: only the rows themselves may be computed.
+def test_padding_rows_do_not_affect_the_result(dtype):
+    # exp of the biases alone is infinite, so only real rows may be computed.
     net = cnet.NeuralNetwork(cnet.Layer(1, 2, "exp"), cnet.Layer(2, 1, "linear"), dtype=dtype)
     net.layers[0].weights, net.layers[0].biases = [[-1000.0, -1000.0]], [1000.0, 1000.0]
     history = net.train(np.ones((7, 1)), np.zeros(7), 0.01, 3, batch_size=7, verbose=False)
@@ -145,8 +145,8 @@ def test_rows_that_fill_up_a_vector_do_no_harm(dtype):
 
 @pytest.mark.parametrize("block", [33, 37, 47])
 @pytest.mark.parametrize("sizes", [(20, 2000, 3), (3, 3)])
-def test_blocks_of_any_number_of_rows(sizes, block, monkeypatch):
-    """Blocks are rounded up to whole vectors, and what is packed of them with the rest."""
+def test_block_sizes(sizes, block, monkeypatch):
+    """Blocks are rounded up to whole vectors, and so is the space for packing them."""
     monkeypatch.setattr(_program, "_MAX_BLOCK_ROWS", block)
     x, y = problem(sizes, 160)
     net = network(*sizes, hidden="tanh", dtype="float32")

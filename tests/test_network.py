@@ -1,4 +1,4 @@
-"""NeuralNetwork: prediction, loss and gradients, copies, seeds, and what it prints."""
+"""NeuralNetwork: prediction, loss and gradients, copies, seeds, and printed output."""
 
 import copy
 import pickle
@@ -18,7 +18,7 @@ TARGETS = np.eye(4)[LABELS]
 
 
 def wide(output="softmax", dtype="float64", **settings):
-    """Return a network of three layers with biases that are not zero."""
+    """Return a network of three layers with non-zero biases."""
     net = network(3, 6, 5, 4, output=output, dtype=dtype, **settings)
     net.parameters[...] = np.random.default_rng(1).uniform(-0.9, 0.9, net.parameters.size)
     return net
@@ -53,7 +53,7 @@ def test_activations_equal_a_forward_pass_in_numpy(dtype, output, bias):
 
 
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 511, 512, 513, 1500])
-def test_many_rows_are_predicted_like_each_alone(n):
+def test_a_batch_is_predicted_like_its_rows(n):
     net = wide()
     x = np.random.default_rng(n).normal(size=(n, 3))
     outputs = net.predict(x)
@@ -62,7 +62,7 @@ def test_many_rows_are_predicted_like_each_alone(n):
         np.testing.assert_allclose(outputs[row], net.predict(x[row]), rtol=1e-13)
 
 
-def test_a_single_row_comes_out_in_one_dimension():
+def test_predicting_a_single_row_returns_one_dimension():
     net = wide()
     outputs = net.predict(X)
     assert outputs.shape == (9, 4)
@@ -73,7 +73,7 @@ def test_a_single_row_comes_out_in_one_dimension():
     np.testing.assert_array_equal(net.forward_propagate(X[0]), net.predict(X[0]))
 
 
-def test_a_single_output():
+def test_predict_keeps_a_single_output_column():
     net = network(3, 4, 1)
     assert net.predict(X).shape == (9, 1)
     assert net.predict(X[0]).shape == (1,)
@@ -85,7 +85,7 @@ def test_a_network_of_one_input():
     assert net.predict([[0.5], [1.0]]).shape == (2, 1)
 
 
-def test_outputs_are_the_callers_own():
+def test_outputs_do_not_share_memory_with_the_network():
     net = wide()
     first = net.predict(X)
     kept = first.copy()
@@ -103,10 +103,10 @@ def test_predict_class_is_the_largest_output():
     assert np.ndim(net.predict_class(X[4])) == 0
 
 
-def test_predict_class_of_a_single_output_is_whether_it_is_above_a_half():
+def test_predict_class_of_a_single_output_is_whether_it_exceeds_a_half():
     net = network(1, 1)
     net.layers[0].weights = [[1]]
-    # Of the three the middle one's output is exactly 0.5.
+    # The middle one of the three outputs is exactly 0.5.
     assert net.predict_class([[-1e-3], [0], [1e-3]]).tolist() == [0, 0, 1]
     assert net.predict_class([1e-3]) == 1
 
@@ -163,7 +163,7 @@ def test_accuracy_of_a_single_output():
 
 
 @pytest.mark.parametrize("output", ["linear", "exp", "tanh"])
-def test_there_is_no_accuracy_of_numbers(output):
+def test_evaluate_returns_no_accuracy_for_regression(output):
     assert list(wide(output).evaluate(X, TARGETS)) == ["loss"]
 
 
@@ -176,12 +176,12 @@ def test_evaluate_uses_the_loss_of_the_last_training():
     assert net.evaluate(X, y)["loss"] == pytest.approx(d.mean())
     assert net.loss_and_gradient(X, y)[0] == pytest.approx(d.mean())
     assert net.evaluate(X, y, loss=cnet.Quantile(0.5))["loss"] == pytest.approx(d.mean() / 2)
-    # Being asked once does not change the default.
+    # Passing a loss once does not change the default.
     assert net.evaluate(X, y)["loss"] == pytest.approx(d.mean())
 
 
-def test_evaluate_after_a_layer_was_added():
-    # The loss of before is not one that the new output goes with.
+def test_evaluate_after_adding_a_layer():
+    # The previous loss does not fit the new output.
     net = network(3, 1)
     net.train(X, LABELS > 1, epochs=1, loss="binary_cross_entropy", verbose=False)
     net.add_layer(4, "softmax")
@@ -207,7 +207,7 @@ def test_evaluate_with_a_function():
 
 
 def finite_differences(function, array, step=1e-6):
-    """Return the gradient of a function by the numbers of an array, which it is called after."""
+    """Return the gradient of a function by an array that it depends on."""
     gradient = np.empty(array.size)
     flat = array.reshape(-1)
     for i in range(flat.size):
@@ -246,7 +246,7 @@ def test_input_gradient_against_finite_differences(reduction):
     np.testing.assert_allclose(one, gradient[3] * (9 if reduction == "mean" else 1), rtol=1e-10)
 
 
-def test_gradients_with_a_function_are_those_of_the_loss_it_imitates():
+def test_gradients_with_a_function_match_the_built_in_loss():
     net = wide("tanh")
 
     def loss(y_true, y_pred):
@@ -265,7 +265,7 @@ def test_gradients_with_a_function_are_those_of_the_loss_it_imitates():
     )
 
 
-def test_asking_for_losses_and_gradients_changes_nothing(trained):
+def test_computing_losses_and_gradients_changes_nothing(trained):
     x, y = X.copy(), TARGETS.copy()
     with unchanged(trained):
         trained.evaluate(x, y, loss="huber", reduction="sum")
@@ -280,7 +280,7 @@ def test_asking_for_losses_and_gradients_changes_nothing(trained):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("output", ["sigmoid", "softmax", "linear"])
-def test_backward_propagate_is_one_step_down_the_gradient(dtype, output):
+def test_backward_propagate_is_one_gradient_descent_step(dtype, output):
     net = wide(output, dtype)
     before, outputs = net.parameters.copy(), net.predict(X[0])
     _, gradient = net.loss_and_gradient(X[0], TARGETS[0])
@@ -297,7 +297,7 @@ def test_backward_propagate_takes_a_label():
     np.testing.assert_allclose(by_label.parameters, by_row.parameters, rtol=1e-13)
 
 
-def test_backward_propagate_leaves_the_optimizer_and_the_history_alone(trained):
+def test_backward_propagate_does_not_change_the_optimizer_and_the_history(trained):
     state, history = pickle.dumps(trained._state), trained.history
     trained.backward_propagate(X[0], TARGETS[0], 0.25)
     assert pickle.dumps(trained._state) == state
@@ -309,7 +309,7 @@ def test_backward_propagate_takes_one_row(trained):
         trained.backward_propagate(X, TARGETS, 0.1)
 
 
-def test_backward_propagate_refuses_a_step_to_infinity():
+def test_backward_propagate_raises_if_a_weight_would_become_infinite():
     net = network(3, 4, 1, output="linear")
     with refused("learning rate 1e+305", "infinite or NaN", error=cnet.DivergenceError, of=[net]):
         net.backward_propagate(X[0], 1e5, 1e305)
@@ -363,7 +363,7 @@ def test_another_seed_gives_other_weights_and_another_order():
     assert train(first) != train(second)
 
 
-def test_no_seed_gives_other_weights_each_time():
+def test_without_a_seed_weights_differ_each_time():
     first, second = (network(3, 4, seed=None) for _ in range(2))
     assert (first.parameters[:12] != second.parameters[:12]).all()
 
@@ -372,13 +372,13 @@ def test_a_seed_may_be_a_generator():
     generator = np.random.default_rng(3)
     net = network(3, 4, seed=generator)
     np.testing.assert_array_equal(net.parameters, network(3, 4, seed=3).parameters)
-    # It is drawn from, not copied.
+    # The network uses the generator itself, not a copy.
     assert generator.random() != np.random.default_rng(3).random()
     sequence = network(3, 4, seed=np.random.SeedSequence(3))
     np.testing.assert_array_equal(net.parameters, sequence.parameters)
 
 
-def test_numpys_global_random_numbers_are_left_alone():
+def test_numpys_global_random_state_is_unchanged():
     np.random.seed(1)
     expected = np.random.random()
     np.random.seed(1)
@@ -386,7 +386,7 @@ def test_numpys_global_random_numbers_are_left_alone():
     assert np.random.random() == expected
 
 
-def test_both_dtypes_start_alike():
+def test_both_dtypes_have_the_same_initial_weights():
     for a, b in zip(
         network(3, 4, dtype="float32").parameters, network(3, 4).parameters, strict=True
     ):
@@ -406,13 +406,13 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "rprop", cnet.SGD(momentum=0.9)], ids=str)
-def test_a_copy_goes_on_as_the_original_would(way, optimizer):
+def test_a_copy_trains_like_the_original(way, optimizer):
     net, straight_on = wide(), wide()
     train(net, optimizer=optimizer)
     train(straight_on, optimizer=optimizer)
     twin = way(net)
     assert everything(twin) == everything(net)
-    # Training the original first shows whether the two share anything.
+    # Training the original first reveals any shared state.
     train(straight_on)
     train(net)
     train(twin)
@@ -451,13 +451,13 @@ def test_a_copy_of_an_unfinished_network(way, net):
     assert repr(twin) != repr(net)
 
 
-def loss_that_pickle_cannot_have():
+def loss_that_cannot_be_pickled():
     return lambda y_true, y_pred: (7.0, np.zeros_like(y_pred))
 
 
-def test_a_function_as_loss_is_kept_by_copy_and_left_out_by_pickle():
+def test_copy_keeps_a_function_as_loss_and_pickle_does_not():
     net = wide()
-    train(net, 1, loss=loss_that_pickle_cannot_have())
+    train(net, 1, loss=loss_that_cannot_be_pickled())
     assert net.evaluate(X, LABELS)["loss"] == 7
     assert net.copy().evaluate(X, LABELS)["loss"] == 7
     assert copy.copy(net).evaluate(X, LABELS)["loss"] == 7
@@ -479,7 +479,7 @@ def test_a_pickle_keeps_the_history(trained):
     assert len(restored.history["loss"]) == 5
 
 
-# What it prints
+# Printed output
 
 
 def test_print_weights(capsys):
@@ -540,7 +540,7 @@ def test_repr(net, text):
     assert repr(net) == text
 
 
-def test_the_docstrings_example():
+def test_the_example_in_the_docstring():
     net = cnet.NeuralNetwork(seed=0)
     net = net.add_layer(2, input_layer=True).add_layer(3, "tanh").add_layer(1)
     assert repr(net) in cnet.NeuralNetwork.__doc__

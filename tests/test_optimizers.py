@@ -1,4 +1,4 @@
-"""Optimizers: every step against the float64 oracle and against PyTorch; state, clipping, settings."""
+"""Optimizers: every step compared with the float64 oracle and PyTorch; state, clipping, settings."""
 
 import re
 import warnings
@@ -50,7 +50,7 @@ CASES = {
     ),
 }  # fmt: skip
 
-# PyTorch's Rprop has no weight decay; clipping is a step of its own there.
+# PyTorch's Rprop has no weight decay; clipping is a separate step there.
 ONLY_HERE = {"rprop, weight decay": ("Rprop", 0.01, {"weight_decay": 0.1})}
 
 CLIPPED = {
@@ -60,7 +60,7 @@ CLIPPED = {
 }
 ALL = CASES | ONLY_HERE | CLIPPED
 
-N_ROWS, BATCH_SIZE, EPOCHS = 23, 5, 6  # thirty steps, every fifth of three rows
+N_ROWS, BATCH_SIZE, EPOCHS = 23, 5, 6  # thirty steps; every fifth batch has three rows
 
 
 def data():
@@ -79,7 +79,7 @@ def new_network(make_network):
 
 
 def train(net, optimizer, learning_rate, epochs=EPOCHS, **how):
-    """Train in the order of the rows; return the parameters after every epoch."""
+    """Train without shuffling; return the parameters after every epoch."""
     found = []
 
     def keep(net, epoch, logs):
@@ -93,7 +93,7 @@ def train(net, optimizer, learning_rate, epochs=EPOCHS, **how):
 
 
 def assert_follows_oracle(found, oracle, optimizer, tolerance, batch_size=BATCH_SIZE, **how):
-    """Compare the parameters after every epoch, and go on with the oracle from there."""
+    """Compare the parameters after every epoch, and continue the oracle from there."""
     steps = oracle.train(
         optimizer, *data(), reference.squared_error,
         batch_size=batch_size, epochs=len(found), **how,
@@ -107,7 +107,7 @@ def assert_follows_oracle(found, oracle, optimizer, tolerance, batch_size=BATCH_
 )
 @pytest.mark.parametrize("case", ALL)
 def test_steps(new_network, case, batch_size, epochs):
-    """By whole epochs of several batches, and where all rows are a batch by single steps."""
+    """Epochs of several batches, and single steps if all rows are one batch."""
     name, rate, settings = ALL[case]
     net = new_network()
     oracle = reference.Network.like(net)
@@ -119,11 +119,11 @@ def test_steps(new_network, case, batch_size, epochs):
 
 @pytest.mark.parametrize("case", ALL)
 def test_float32(new_network, case):
-    """As far as float32 goes.
+    """To float32 precision.
 
-    A step rounds a weight by 1e-7 of itself, and thirty add up to 1e-6 or so. Where a gradient is
-    divided by its own size, its relative error, 1e-6 of the largest term it is a sum of, moves the
-    weight by as much of the rate; where it nearly cancels, by far more.
+    A step rounds a weight by 1e-7 of itself, and thirty steps add up to about 1e-6. If a gradient is
+    divided by its own size, its relative error, 1e-6 of the largest term in its sum, moves the weight by
+    that fraction of the learning rate, and by far more if the terms nearly cancel.
     """
     name, rate, settings = ALL[case]
     net = new_network("float32")
@@ -137,7 +137,7 @@ def test_float32(new_network, case):
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("batch_size", [1, 4, None])
 def test_reductions(new_network, case, reduction, batch_size):
-    """The gradient that is followed is the mean's or the sum's, of a short last batch too."""
+    """Steps follow the gradient of the mean or the sum, also for a short last batch."""
     name, rate, _ = CASES[case]
     net = new_network()
     oracle = reference.Network.like(net)
@@ -149,12 +149,12 @@ def test_reductions(new_network, case, reduction, batch_size):
 
 
 def test_sample_weights_in_training(new_network):
-    """Each batch takes its own rows' weights, and is divided by their number."""
+    """Each batch uses its own rows' weights, and is divided by the number of its rows."""
     net = new_network()
     oracle = reference.Network.like(net)
     x, y = data()
     weights = np.random.default_rng(8).uniform(0, 2, N_ROWS)
-    # The oracle's loss is weighted with a column more of targets, which batches take along.
+    # The oracle's loss gets the weights as an additional column of targets, which batches include.
     history = net.train(
         x,
         y,
@@ -180,8 +180,8 @@ def test_sample_weights_in_training(new_network):
     assert history["loss"] == pytest.approx(losses, rel=1e-12)
 
 
-def test_batches_beyond_a_block(make_network):
-    """Inside, a batch of more than 512 rows is summed in parts, and is one step all the same."""
+def test_batches_larger_than_a_block(make_network):
+    """Internally, a batch of more than 512 rows is summed in parts, but it makes one step."""
     rng = np.random.default_rng(9)
     x, y = rng.standard_normal((1500, 3)), rng.standard_normal((1500, 2))
     net = make_network((3, 4, 2), ["gelu", "linear"])
@@ -199,7 +199,7 @@ def test_batches_beyond_a_block(make_network):
 
 
 def torch_optimizer(torch, parameters, name, rate, settings):
-    """Return PyTorch's optimizer of these settings of ours, and what clips its gradients."""
+    """Return PyTorch's optimizer with our settings, and a function that clips its gradients."""
     ours = dict(settings)
     theirs = {}
     clip = {kind: ours.pop(f"clip_{kind}", None) for kind in ("norm", "value")}
@@ -223,7 +223,7 @@ def torch_optimizer(torch, parameters, name, rate, settings):
 
 @pytest.fixture(scope="module")
 def torch():
-    # Whatever its import warns of is not ours to mend.
+    # Ignore warnings of the import, which are not ours to fix.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -231,7 +231,7 @@ def torch():
 
 @pytest.mark.parametrize("case", CASES | CLIPPED)
 def test_steps_of_pytorch(torch, new_network, case):
-    """The same start and the same batches give the same weights."""
+    """The same initial weights and the same batches give the same weights."""
     name, rate, settings = ALL[case]
     net = new_network()
     start = [
@@ -266,7 +266,7 @@ def test_default_learning_rates_of_pytorch(torch, name):
 
 
 def test_all_optimizers_are_tested(new_network):
-    """Every name there is has cases here and a place in the oracle."""
+    """Every known name has cases here and a place in the oracle."""
     with pytest.raises(ValueError, match="optimizer must be one of") as refusal:
         train(new_network(), "none", 0.1)
     names = set(re.findall(r"'(\w+)'", str(refusal.value))) - {"none"}
@@ -278,14 +278,14 @@ def test_all_optimizers_are_tested(new_network):
 
 @pytest.mark.parametrize("name", LEARNING_RATES)
 def test_default_learning_rates(new_network, name):
-    """Of names and of objects, for they are one and the same."""
+    """For names and objects alike."""
     expected = train(new_network(), name.lower(), LEARNING_RATES[name])
     for optimizer in (name.lower(), getattr(cnet, name)()):
         np.testing.assert_array_equal(train(new_network(), optimizer, None), expected)
 
 
 def test_learning_rate_of_an_object(new_network):
-    """It counts where `train` is given none."""
+    """It applies if `train` is called without a learning rate."""
     expected = train(new_network(), "adam", 0.05)
     for optimizer, rate in (
         (cnet.Adam(0.05), None),
@@ -306,8 +306,8 @@ def test_sgd_is_the_default(new_network):
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("again", ["same object", "equal object", "none"])
 @pytest.mark.parametrize("case", ALL)
-def test_two_calls_are_one(new_network, case, again, shuffle):
-    """Bit for bit, whether the second call names the optimizer again or not."""
+def test_two_calls_equal_one_longer_call(new_network, case, again, shuffle):
+    """Bit for bit, whether or not the second call names the optimizer again."""
     name, rate, settings = ALL[case]
     optimizer = getattr(cnet, name)(**settings)
     second = {
@@ -320,15 +320,15 @@ def test_two_calls_are_one(new_network, case, again, shuffle):
     whole.train(*data(), rate, 10, optimizer=optimizer, **how)
     for given in (optimizer, second):
         halves.train(*data(), rate, 5, optimizer=given, **how)
-    # With a callback every epoch is a call of the engine; without, all ten here are one.
+    # With a callback every epoch is one engine call; without, all ten are one call.
     train(singles, optimizer, rate, 10, shuffle=shuffle)
     for net in (halves, singles):
         np.testing.assert_array_equal(net.parameters, whole.parameters)
 
 
 @pytest.mark.parametrize("case", ALL)
-def test_learning_rate_may_change(new_network, case):
-    """The state stays: what follows are the steps of the same optimizer at another rate."""
+def test_changing_the_learning_rate_keeps_the_state(new_network, case):
+    """The state is kept: the next steps are those of the same optimizer at another rate."""
     name, rate, settings = ALL[case]
     net = new_network()
     oracle = reference.Network.like(net)
@@ -356,8 +356,8 @@ def test_learning_rate_may_change(new_network, case):
     ],
     ids=repr,
 )
-def test_another_optimizer_starts_anew(new_network, first, second):
-    """And so does the first, if the network comes back to it."""
+def test_another_optimizer_resets_the_state(new_network, first, second):
+    """And so is the first one's, if the network switches back to it."""
     net = new_network()
     for optimizer in (first, second, first):
         fresh = new_network()
@@ -366,8 +366,8 @@ def test_another_optimizer_starts_anew(new_network, first, second):
         np.testing.assert_array_equal(train(net, optimizer, 0.02, 3), expected)
 
 
-def test_the_last_optimizer_goes_on_with_its_own_learning_rate(new_network):
-    """Equal but for the rate, the second goes on with the state of the first, and is the last used."""
+def test_an_equal_optimizer_keeps_the_state_and_uses_its_own_learning_rate(new_network):
+    """They differ only in the rate: the second continues with the first's state, and is remembered."""
     net = new_network()
     oracle = reference.Network.like(net)
     optimizer = reference.SGD(0.05, momentum=0.9)
@@ -381,7 +381,7 @@ def test_the_last_optimizer_goes_on_with_its_own_learning_rate(new_network):
 
 
 def test_one_object_serves_many_networks(new_network):
-    """Settings only: the state is each network's."""
+    """Optimizer objects contain only settings; each network has its own state."""
     optimizer = cnet.Adam(0.05)
     first, second = new_network(), new_network()
     for _ in range(2):
@@ -394,14 +394,14 @@ def test_one_object_serves_many_networks(new_network):
 
 
 def gradient_step(net, **settings):
-    """Return what plain gradient descent at a rate of 1 takes away in one step."""
+    """Return the change of the parameters in one step of plain gradient descent with a rate of 1."""
     start = net.parameters.copy()
     train(net, cnet.SGD(**settings), 1.0, 1, batch_size=None)
     return start - net.parameters
 
 
 def test_clip_norm(new_network):
-    """A longer gradient is shrunk to the norm as a whole, a shorter one left alone."""
+    """A longer gradient is scaled to this norm; a shorter one is unchanged."""
     gradient = gradient_step(new_network())
     norm = np.linalg.norm(gradient)
     found = gradient_step(new_network(), clip_norm=norm / 3)
@@ -421,20 +421,20 @@ def test_clip_value(new_network):
     np.testing.assert_array_equal(gradient_step(new_network(), clip_value=1e300), gradient)
 
 
-# Corners.
+# Special cases.
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", LEARNING_RATES)
-def test_no_gradient_no_step(name, dtype):
-    """A gradient of 0 from the first step on is no 0 / 0."""
+def test_a_zero_gradient_makes_no_step(name, dtype):
+    """A gradient of 0 from the first step must not give 0 / 0."""
     net = cnet.NeuralNetwork(cnet.Layer(1, 1, "linear"), dtype=dtype, seed=0)
     start = net.parameters.copy()
     net.train(
         [[0.0]], [[0.0]], 0.1, 30, optimizer=name.lower(), verbose=False,
         loss=lambda t, a: (0.0, np.zeros_like(a)),
     )  # fmt: skip
-    # AdamW's decay goes on all the same.
+    # AdamW's decay still applies.
     if name == "AdamW":
         start = start * (1 - 0.1 * 0.01) ** 30
     np.testing.assert_allclose(net.parameters, start, rtol=1e-5)
@@ -444,7 +444,7 @@ def test_no_gradient_no_step(name, dtype):
 @pytest.mark.parametrize("alpha", [0.5, 0.9])
 @pytest.mark.parametrize("slope", [0.1, 0.3, 0.37, 0.7, 0.9])
 def test_centered_rmsprop_of_a_constant_gradient(slope, alpha, dtype):
-    """Its variance is 0, and must not be a rounding error below it, of which there is no root."""
+    """Its variance is 0 and must not become negative by rounding, because its square root is taken."""
     net = cnet.NeuralNetwork(cnet.Layer(1, 1, "linear", bias=False), dtype=dtype, seed=0)
     net.train(
         [[1.0]], [[1e9]], 1e-8, 2000, loss=cnet.Quantile(slope),
@@ -509,8 +509,8 @@ def test_settings_that_contradict_each_other():
         cnet.RMSprop(centered="yes")
 
 
-def test_settings_are_keywords():
-    """All but the learning rate, whose place is first: nobody can mistake one for another."""
+def test_settings_are_keyword_only():
+    """All except the learning rate, which comes first, so that settings cannot be mixed up."""
     for name in LEARNING_RATES:
         with pytest.raises(TypeError, match="positional"):
             getattr(cnet, name)(0.1, 0.9)
@@ -544,7 +544,7 @@ def test_bad_learning_rates(new_network, rate, error):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("epsilon", [1e-8, 1e-3, 0.5])
 def test_epsilon_hat_is_added_before_the_correction(make_network, name, dtype, epsilon):
-    """As scikit-learn and Keras have it: rate sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)."""
+    """As in scikit-learn and Keras: rate sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)."""
     net = make_network((3, 4, 2), ("tanh", "linear"), dtype=dtype)
     expected = reference.Network.like(net)
     x, y = data()
@@ -566,7 +566,7 @@ def test_epsilon_hat_is_added_before_the_correction(make_network, name, dtype, e
         {"rtol": 2e-3, "atol": 2e-4} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-11}
     )
     np.testing.assert_allclose(net.parameters, expected.parameters, **tolerance)
-    # Of a large epsilon the two forms are not the same.
+    # With a large epsilon the two forms differ.
     plain.train(x, y, 0.02, 30, optimizer=getattr(cnet, name)(**settings), **how)
     if epsilon > 1e-8:
         assert not np.allclose(plain.parameters, net.parameters, rtol=1e-2)

@@ -1,4 +1,4 @@
-"""The package as a whole: its names, its version, what importing it brings along."""
+"""The package as a whole: its names, its version, and the modules that importing it loads."""
 
 import importlib.metadata
 import importlib.resources
@@ -16,7 +16,7 @@ from cnet._core import available_isas
 
 
 def run(code, **environment):
-    """Return what a fresh interpreter prints."""
+    """Return the output of a fresh interpreter."""
     return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -26,7 +26,7 @@ def run(code, **environment):
     ).stdout
 
 
-def test_all_is_what_can_be_imported():
+def test_every_name_in_all_can_be_imported():
     public = {
         name
         for name, value in vars(cnet).items()
@@ -70,7 +70,7 @@ def test_every_method_has_a_docstring(method):
     assert method.__doc__
 
 
-def test_importing_brings_numpy_and_nothing_else_of_weight():
+def test_importing_loads_no_large_package_except_numpy():
     loaded = run("import sys, cnet, cnet.classic; print(*sys.modules)").split()
     assert "cnet._core.engine" in loaded
     packages = {name.partition(".")[0] for name in loaded}
@@ -79,7 +79,7 @@ def test_importing_brings_numpy_and_nothing_else_of_weight():
 
 @pytest.mark.parametrize("isa", available_isas())
 def test_the_instruction_set_can_be_chosen(isa):
-    # And each of them computes the same, but for rounding.
+    # Each instruction set computes the same, up to rounding.
     code = (
         "import cnet; from cnet._core import ISA; print(ISA);"
         "net = cnet.NeuralNetwork(cnet.Layer(3, 4, 'tanh'), cnet.Layer(4, 1), seed=0);"
@@ -91,14 +91,14 @@ def test_the_instruction_set_can_be_chosen(isa):
     assert float(output) == pytest.approx(float(run(code, CNET_ISA="").split()[1]), rel=1e-5)
 
 
-def test_an_unknown_instruction_set_is_refused():
+def test_an_unknown_instruction_set_raises():
     with pytest.raises(subprocess.CalledProcessError) as caught:
         run("import cnet", CNET_ISA="x86_64_v9")
-    assert f"CNET_ISA must be one of {', '.join(available_isas())} here" in caught.value.stderr
+    assert f"CNET_ISA must be one of {', '.join(available_isas())}" in caught.value.stderr
     assert "got 'x86_64_v9'" in caught.value.stderr
 
 
-def test_importing_draws_no_random_numbers_and_prints_nothing():
+def test_importing_uses_no_random_numbers_and_prints_nothing():
     assert (
         run(
             "import numpy as np; np.random.seed(1); import cnet, cnet.classic;"
@@ -108,7 +108,7 @@ def test_importing_draws_no_random_numbers_and_prints_nothing():
     )
 
 
-def test_every_error_of_cnet_is_its_own_or_pythons():
+def test_every_exception_of_cnet_is_its_own_or_built_in():
     assert issubclass(cnet.DivergenceError, ArithmeticError)
     assert issubclass(cnet.History, dict)
 

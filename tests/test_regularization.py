@@ -1,4 +1,4 @@
-"""Dropout, penalties and bounded norms: against NumPy, and the same bits however training is cut up."""
+"""Dropout, penalties and max-norm: compared with NumPy, and the same bits however training is split."""
 
 import copy
 import pickle
@@ -22,7 +22,7 @@ BOUNDS = ({"l1": 0.03, "max_norm": 0.6}, {"max_norm": 0.9, "l2": 0.2}, {"max_nor
 
 
 def build(sizes, settings, hidden="tanh", output="sigmoid", **how):
-    """Return a network whose layers have these settings, and no parameter that is 0."""
+    """Return a network whose layers have these settings, and no zero parameters."""
     how = {"seed": 0, "dtype": "float64", **how}
     net = cnet.NeuralNetwork(**how).add_layer(sizes[0], input_layer=True)
     for size, own in zip(sizes[1:-1], settings[:-1], strict=True):
@@ -38,13 +38,13 @@ def train(net, epochs=3, x=X, y=Y, learning_rate=0.1, **settings):
 
 
 def half_squared_error(y_true, y_pred):
-    """Do in NumPy what squared_error does, by the mean of the rows."""
+    """Compute squared_error in NumPy, with the mean over rows."""
     d = y_pred - y_true
     return np.sum(d * d) / 2 / len(d), d / len(d)
 
 
 class Batches(cnet.Callback):
-    """Keeps the parameters from before the first batch and after each."""
+    """Records the parameters before the first batch and after each."""
 
     def on_train_begin(self, network):
         self.parameters = [network.parameters.copy()]
@@ -54,7 +54,7 @@ class Batches(cnet.Callback):
 
 
 class Epochs(cnet.Callback):
-    """Keeps the parameters from before the first epoch and after each."""
+    """Records the parameters before the first epoch and after each."""
 
     def on_train_begin(self, network):
         self.parameters = [network.parameters.copy()]
@@ -64,11 +64,11 @@ class Epochs(cnet.Callback):
 
 
 class Regularized(Network):
-    """The textbook's network with penalties, bounds and, where they are given, masks of its outputs."""
+    """The textbook network with penalties, max-norm and, if given, masks of its outputs."""
 
     @classmethod
     def like(cls, net):
-        """Return a copy of a network and its layers' settings."""
+        """Return a copy of a network, including its layers' settings."""
         found = super().like(net)
         found.settings = [
             (layer.l1, layer.l2, layer.max_norm, layer.dropout) for layer in net.layers
@@ -85,7 +85,7 @@ class Regularized(Network):
     def loss_and_gradients(
         self, x, targets, loss, *, reduction="mean", sample_weight=None, masks=None
     ):
-        """Return the loss and its gradients; `masks` say which of a layer's outputs are kept."""
+        """Return the loss and its gradients; `masks` are the kept outputs of each layer."""
         if masks is None:
             divisor = np.sum(sample_weight) if reduction == "weighted_mean" else 1
             value, gradient, by_x = super().loss_and_gradients(
@@ -125,7 +125,7 @@ class Regularized(Network):
         return values.sum() / len(x), np.concatenate(found[::-1]), gradient
 
     def learn(self, optimizer, gradient):
-        """One step, and the norms brought back within their bounds."""
+        """Make one step, and rescale norms that exceed their bounds."""
         self.parameters = optimizer.step(self.parameters, gradient)
         for (_, _, bound, _), (weights, *_) in zip(self.settings, self.layers, strict=True):
             if bound is not None:
@@ -144,7 +144,7 @@ class Regularized(Network):
                     sample_weight=None if sample_weight is None else sample_weight[batch],
                     **how,
                 )
-                # Batches' means count by their rows; sums are summed.
+                # Means of batches are weighted by their rows; sums are added.
                 total += value * (1 if how["reduction"] == "sum" else len(x[batch]) / len(x))
                 self.learn(optimizer, gradient)
             yield total
@@ -180,7 +180,7 @@ def test_gradients_against_finite_differences(loss, reduction):
     assert value == net.evaluate(X, Y, **how)["loss"]
     theirs = {**how, "loss": getattr(reference, str(loss), reference.squared_error)}
     if callable(loss):
-        theirs["reduction"] = "mean"  # its own
+        theirs["reduction"] = "mean"  # the reduction that the function uses
     expected, *_ = Regularized.like(net).loss_and_gradients(X, Y, **theirs)
     assert value == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(
@@ -200,8 +200,8 @@ def test_gradients_against_finite_differences(loss, reduction):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_penalties_are_added_as_they_are(reduction, dtype):
-    """Whatever the reduction, to the loss and to the weights' gradient, and not to the biases'."""
+def test_penalties_are_added_unscaled(reduction, dtype):
+    """For every reduction, to the loss and to the gradient of the weights, but not of the biases."""
     net = build((3, 5, 4, 2), PENALTIES, dtype=dtype)
     plain = build((3, 5, 4, 2), [{}] * 3, dtype=dtype)
     how = {"reduction": reduction, "sample_weight": WEIGHTS}
@@ -231,9 +231,9 @@ def test_a_weight_of_zero_has_no_l1_gradient():
 
 
 @pytest.mark.parametrize(("l1", "l2"), [(1e-3, 0), (0, 1e-3), (1e-3, 1e-3)])
-def test_the_penalty_of_many_weights_of_float32(l1, l2):
-    # One running sum of a million floats would be off by a part in hundreds, and 64 of them side by side
-    # by one in ten thousand; sums of 64 floats each are good to 64 times half an eps.
+def test_the_penalty_of_many_float32_weights(l1, l2):
+    # One running sum of a million floats would have a relative error of hundredths, and 64 partial sums
+    # one of 1e-4. Sums of 64 floats each are accurate to 64 times half an eps.
     net = network(1000, 1000, 1, dtype="float32", l1=l1, l2=l2)
     net.parameters[...] = 0.1
     expected = 1_001_000 * (l1 * 0.1 + l2 / 2 * 0.01)
@@ -308,7 +308,7 @@ def test_steps_of_weighted_rows_against_numpy(reduction, batch_size, cut, clip_n
 @pytest.mark.parametrize("batch_size", [None, 600])
 @pytest.mark.parametrize("cut", CUTS)
 def test_batches_of_several_blocks(dtype, batch_size, cut, monkeypatch):
-    """A batch has its penalty once, not once a block."""
+    """A batch has its penalty once, not once per block."""
     monkeypatch.setattr(_program, "_MIN_BLOCK_ROWS", 1)
     monkeypatch.setattr(_program, "_MAX_BLOCK_ROWS", 37)
     data = np.random.default_rng(0)
@@ -333,7 +333,7 @@ def test_batches_of_several_blocks(dtype, batch_size, cut, monkeypatch):
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_layers_of_several_pieces(optimizer, batch_size):
-    """Layers that are updated piece by piece, each of which has its own part of the penalty."""
+    """Layers are updated in pieces, each with its own part of the penalty."""
     data = np.random.default_rng(0)
     x, y = data.random((14, 200)), data.random((14, 2))
     net = build((200, 90, 2), [{"l1": 0.01, "l2": 0.1, "max_norm": 2.0}, {"l2": 0.1}])
@@ -345,7 +345,7 @@ def test_layers_of_several_pieces(optimizer, batch_size):
         )
     )
     train(net, 2, x, y, 0.01, batch_size=batch_size, optimizer=optimizer, shuffle=False)
-    # Adam's first steps of gradients near 0 turn on their last digits.
+    # With gradients near 0, Adam's first steps depend on their last digits.
     np.testing.assert_allclose(net.parameters, expected.parameters, rtol=1e-8, atol=1e-8)
 
 
@@ -382,7 +382,7 @@ def test_norms_stay_within_their_bounds(dtype):
         norms = [np.linalg.norm(layer.weights.astype(float), axis=0) for layer in twin.layers]
         assert (norms[0] <= 0.5 * (1 + 1e-6)).all()
         assert (norms[2] <= 0.3 * (1 + 1e-6)).all()
-        # The layer without a bound and the biases are not held back.
+        # Layers without a bound, and biases, are not limited.
         assert norms[1].max() > 1
     assert max(np.abs(net.layers[0].biases)) > 0.5
 
@@ -396,8 +396,8 @@ def test_a_norm_that_overflows_is_a_divergence():
     np.testing.assert_array_equal(net.parameters, before)
 
 
-def test_the_tutorials_step_against_numpy():
-    """With penalties and bounds, and without dropout."""
+def test_backward_propagate_against_numpy():
+    """With penalties and max-norm, without dropout."""
     net = build((3, 5, 4, 2), [{**own, "dropout": 0.5} for own in BOUNDS[:2]] + [BOUNDS[2]])
     expected = Regularized.like(net)
     outputs = net.predict(X[0])
@@ -407,13 +407,13 @@ def test_the_tutorials_step_against_numpy():
     np.testing.assert_allclose(net.parameters, expected.parameters, rtol=1e-10, atol=1e-13)
 
 
-def test_what_is_within_its_bound_is_left_alone():
+def test_weights_within_their_bound_are_unchanged():
     net, plain = build((3, 5, 2), [{"max_norm": 1e3}] * 2), build((3, 5, 2), [{}] * 2)
     assert train(net) == train(plain)
     np.testing.assert_array_equal(net.parameters, plain.parameters)
 
 
-def test_settings_of_zero_are_none():
+def test_settings_of_zero_have_no_effect():
     net = build((3, 5, 2), [{"l1": 0.0, "l2": 0, "dropout": 0.0, "max_norm": None}] * 2)
     plain = build((3, 5, 2), [{}] * 2)
     assert train(net) == train(plain)
@@ -424,7 +424,7 @@ def test_settings_of_zero_are_none():
 
 
 def masks_of_step(net, before, after):
-    """Return which outputs of the hidden layers a step of one row kept: whose weights upward moved."""
+    """Return which hidden outputs a one-row step kept: those whose outgoing weights changed."""
     twins = [net.copy(), net.copy()]
     for twin, parameters in zip(twins, (before, after), strict=True):
         twin.parameters[...] = parameters
@@ -440,10 +440,10 @@ DROPPING = ({"dropout": 0.3}, {"dropout": 0.6}, {})
 @pytest.mark.parametrize("cut", ["compiled", "function", "train_one", "function, train_one"])
 @pytest.mark.parametrize("settings", [{}, {"l1": 0.01, "l2": 0.1, "max_norm": 1.5}], ids=str)
 def test_dropout_against_numpy(cut, settings):
-    """Of each step the masks are read off one layer's weights, and explain the step of all others."""
+    """The masks of each step are read off one layer's weights, and explain the step of all others."""
     net = build((3, 20, 15, 2), DROPPING, output="linear")
     if settings:
-        # A penalty moves every weight: the masks come from a twin without, that drops the same.
+        # A penalty changes every weight, so the masks come from a twin with the same dropout only.
         penalized = build(
             (3, 20, 15, 2), [{**own, **settings} for own in DROPPING], output="linear"
         )
@@ -470,8 +470,8 @@ def test_dropout_against_numpy(cut, settings):
 def observed(dropout, n, width, epochs=1, **settings):
     """Return the masks of all rows, of shape (epochs, n, width), and the network.
 
-    Row r of the inputs is the r-th unit vector, so that the r-th row of the first layer's weights moves
-    with that row of the batch alone, and an output that is dropped moves none of them.
+    Row r of the inputs is the r-th unit vector, so the r-th row of the first layer's weights changes
+    only with that row of the batch, and a dropped output does not change these weights.
     """
     net = build((n, width, width), [{"dropout": dropout}, {}], "linear", "linear")
     net.layers[1].weights = np.eye(width)
@@ -484,20 +484,20 @@ def observed(dropout, n, width, epochs=1, **settings):
 
 @pytest.mark.parametrize("dropout", [0.001, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("batch_size", [None, 64, 1])
-def test_the_share_that_is_dropped(dropout, batch_size):
-    """Of all, of each row, and of each neuron, within five standard deviations."""
+def test_the_fraction_of_dropped_outputs(dropout, batch_size):
+    """Overall, per row and per neuron, within five standard deviations."""
     n, width = 300, 200
     ((kept,), _) = observed(dropout, n, width, batch_size=batch_size)
     for axis in (None, 0, 1):
         shares = 1 - kept.mean(axis=axis)
         draws = kept.size / shares.size
         if draws * dropout < 10:
-            continue  # too few for their number to be about normal
+            continue  # too few for an approximately normal distribution
         assert np.abs(shares - dropout).max() < 5 * np.sqrt(dropout * (1 - dropout) / draws)
 
 
 def correlation(a, b):
-    """Return the correlation of two masks, in standard deviations of that of independent ones."""
+    """Return the correlation of two masks, in standard deviations for independent masks."""
     return abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) * np.sqrt(a.size)
 
 
@@ -506,7 +506,7 @@ def correlation(a, b):
     "loss", ["squared_error", half_squared_error], ids=["compiled", "function"]
 )
 def test_masks_do_not_repeat(batch_size, loss, monkeypatch):
-    """Rows, blocks, batches and epochs each have their own, and neurons do not go together."""
+    """Rows, blocks, batches and epochs have different masks, and neurons are independent."""
     monkeypatch.setattr(_program, "_MIN_BLOCK_ROWS", 1)
     monkeypatch.setattr(_program, "_MAX_BLOCK_ROWS", 25)
     kept, _ = observed(0.5, 200, 100, epochs=3, batch_size=batch_size, loss=loss)
@@ -517,7 +517,7 @@ def test_masks_do_not_repeat(batch_size, loss, monkeypatch):
         assert correlation(kept[:, :, columns:], kept[:, :, :-columns]) < 5
 
 
-def test_masks_of_layers_are_their_own():
+def test_layers_have_different_masks():
     net = build((3, 40, 40, 2), [{"dropout": 0.5}, {"dropout": 0.5}, {}], output="linear")
     callback = Batches()
     data = np.random.default_rng(0)
@@ -555,7 +555,7 @@ def test_a_batch_against_numpy(loss, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_what_is_not_training_drops_nothing(dtype):
+def test_dropout_applies_only_in_training(dtype):
     net = build(
         (3, 20, 15, 2), [{"dropout": 0.5}, {"dropout": 0.5}, {}], hidden="gelu", dtype=dtype
     )
@@ -577,7 +577,7 @@ def test_what_is_not_training_drops_nothing(dtype):
     assert history["mse"][-1] == pytest.approx(np.mean((plain.predict(X) - Y) ** 2), rel=1e-6)
 
 
-def test_the_seed_decides_what_is_dropped():
+def test_dropout_depends_on_the_seed():
     def trained(seed):
         net = build((3, 20, 2), [{"dropout": 0.5}, {}], seed=seed)
         train(net, 3, shuffle=False)
@@ -588,7 +588,7 @@ def test_the_seed_decides_what_is_dropped():
 
 
 @pytest.mark.parametrize("dropout", [1 - 2**-53, 1e-300])
-def test_the_least_and_the_largest_share(dropout):
+def test_the_smallest_and_the_largest_dropout(dropout):
     net, plain = (build((3, 20, 2), [own, {}]) for own in ({"dropout": dropout}, {}))
     train(net, 2, shuffle=False)
     train(plain, 2, shuffle=False)
@@ -599,7 +599,7 @@ def test_the_least_and_the_largest_share(dropout):
         assert (net.layers[0].weights == build((3, 20, 2), [{}] * 2).layers[0].weights).all()
 
 
-# The same bits however it is cut up
+# Bitwise equality for every way of splitting the training
 
 ALL = [{"dropout": 0.3, "l1": 0.01, "max_norm": 0.8}, {"dropout": 0.5, "l2": 0.1}, {"l2": 0.01}]
 
@@ -607,8 +607,8 @@ ALL = [{"dropout": 0.3, "l1": 0.01, "max_norm": 0.8}, {"dropout": 0.5, "l2": 0.1
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", cnet.SGD(clip_norm=0.1)], ids=str)
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("batch_size", [1, 4, None])
-def test_how_epochs_are_cut_up_does_not_matter(optimizer, shuffle, batch_size, monkeypatch):
-    """Into calls of the engine, of train, or into batches for callbacks; with rows held out, too."""
+def test_results_do_not_depend_on_how_epochs_are_split(optimizer, shuffle, batch_size, monkeypatch):
+    """Split into calls of the engine or of train, or into callbacks' batches; with held-out rows too."""
     for split in (0.0, 0.2):
         how = {"optimizer": optimizer, "shuffle": shuffle, "batch_size": batch_size}
         how |= {"validation_split": split, "schedule": "exponential(0.9)"}
@@ -639,7 +639,7 @@ def test_how_epochs_are_cut_up_does_not_matter(optimizer, shuffle, batch_size, m
 @pytest.mark.parametrize(
     "loss", ["squared_error", half_squared_error], ids=["compiled", "function"]
 )
-def test_the_number_of_threads_does_not_matter(loss):
+def test_results_do_not_depend_on_the_number_of_threads(loss):
     data = np.random.default_rng(0)
     x, y = data.random((300, 64), np.float32), data.random((300, 10), np.float32)
     settings = [{"dropout": 0.3, "l1": 1e-4, "max_norm": 1.0}, {"dropout": 0.5, "l2": 1e-3}, {}]
@@ -662,7 +662,7 @@ def test_the_number_of_threads_does_not_matter(loss):
     ],
     ids=["method", "copy", "deepcopy", "pickle"],
 )
-def test_copies_have_the_settings_and_go_on_alike(way):
+def test_copies_have_the_settings_and_train_alike(way):
     net = build((3, 8, 7, 2), ALL)
     train(net, 2)
     twin = way(net)
@@ -678,7 +678,7 @@ def test_copies_have_the_settings_and_go_on_alike(way):
     "loss", ["squared_error", half_squared_error], ids=["compiled", "function"]
 )
 @pytest.mark.parametrize("hidden", ["tanh", "gelu"])
-def test_scratch_memory_is_written_before_it_is_read(loss, hidden, monkeypatch):
+def test_scratch_memory_is_initialised_before_use(loss, hidden, monkeypatch):
     expected = build((3, 8, 7, 2), ALL, hidden=hidden)
     net = expected.copy()
     train(expected, loss=loss, batch_size=4)
@@ -692,8 +692,8 @@ def test_scratch_memory_is_written_before_it_is_read(loss, hidden, monkeypatch):
 
 @pytest.mark.parametrize("n", [1, 700])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_nothing_is_written_beyond_its_array(n, dtype, monkeypatch):
-    # 37 stands for what nobody else may touch.
+def test_no_write_is_out_of_bounds(n, dtype, monkeypatch):
+    # 37 marks memory that nothing else may write to.
     borders = []
 
     def bordered(size, dtype):
@@ -727,12 +727,12 @@ def test_a_layer_with_dropout_can_be_followed_by_another():
 # Settings
 
 
-def test_the_output_layer_drops_nothing():
+def test_dropout_in_the_output_layer_raises_in_training():
     net = network(3, 2, dropout=0.25)
     for call in (lambda: train(net), lambda: net.train_one(X[0], Y[0])):
         with refused("dropout must be 0 in the output layer", "got 0.25", of=[net]):
             call()
-    # What does not train does not mind.
+    # Calls other than training accept it.
     net.evaluate(X, Y)
 
 
@@ -752,7 +752,7 @@ def test_the_output_layer_drops_nothing():
         ("dropout", None, TypeError, ["at least 0 and below 1", "got None"]),
     ],
 )
-def test_settings_that_are_refused(name, value, error, words):
+def test_invalid_settings_raise(name, value, error, words):
     net = network(3, 4)
     with refused(f"{name} must be a", *words, error=error, of=[net]):
         net.add_layer(2, **{name: value})
@@ -761,13 +761,13 @@ def test_settings_that_are_refused(name, value, error, words):
 
 
 @pytest.mark.parametrize("name", ["l1", "l2", "max_norm", "dropout"])
-def test_the_input_layer_has_none(name):
+def test_the_input_layer_takes_no_regularization(name):
     net = cnet.NeuralNetwork()
     with refused(f"{name} must be left out for the input layer", "got 0.5", of=[net]):
         net.add_layer(3, input_layer=True, **{name: 0.5})
 
 
-def test_settings_can_be_read_and_not_set():
+def test_settings_are_read_only():
     layer = cnet.Layer(3, 2, l1=0.1, l2=1, max_norm=np.float32(0.5), dropout=0.25)
     assert (layer.l1, layer.l2, layer.max_norm, layer.dropout) == (0.1, 1.0, 0.5, 0.25)
     for name in ("l1", "l2", "max_norm", "dropout"):
@@ -777,7 +777,7 @@ def test_settings_can_be_read_and_not_set():
     assert repr(cnet.Layer(3, 2)) == "Layer(3, 2, 'sigmoid')"
 
 
-def test_a_summary_says_what_holds_layers_back(capsys):
+def test_summary_shows_the_regularization(capsys):
     net = cnet.NeuralNetwork(cnet.Layer(2, 3, dropout=0.2, l2=1e-4), cnet.Layer(3, 1), seed=0)
     net.summary()
     _, first, second, _ = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""Single rows: predictors, predict without a detour, and learning row by row."""
+"""Single rows: predictors, the fast path of predict, and learning row by row."""
 
 import copy
 import pickle
@@ -26,7 +26,7 @@ way_names = pytest.mark.parametrize("way", WAYS, ids=["method", "copy", "deepcop
 
 
 def same(found, expected):
-    """Equal bit for bit, in the same dtype and shape."""
+    """Whether arrays are equal bit for bit, with the same dtype and shape."""
     assert found.dtype == expected.dtype
     assert found.shape == expected.shape
     assert found.tobytes() == expected.tobytes()
@@ -37,7 +37,7 @@ def rows_of(n, width, dtype="float64", seed=1):
 
 
 def drawn(net, seed=5):
-    """Return the network with biases that are not zero."""
+    """Return the network with non-zero biases."""
     net.parameters[...] = np.random.default_rng(seed).uniform(-0.7, 0.7, net.parameters.shape)
     return net
 
@@ -47,7 +47,7 @@ def drawn(net, seed=5):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_predictor_gives_the_bits_of_predict(activation, dtype):
+def test_a_predictor_equals_predict_bit_for_bit(activation, dtype):
     hidden = "tanh" if activation == "softmax" else activation
     net = drawn(network(11, 37, 19, 5, hidden=hidden, output=activation, dtype=dtype))
     predictor = net.predictor()
@@ -76,7 +76,7 @@ def test_predictors_of_other_shapes(sizes, dtype):
     same(predictor(x), expected)
     for i in (0, 259):
         same(predictor(x[i]), expected[i])
-    # More than rounding: against the textbook.
+    # An independent check: against the textbook.
     np.testing.assert_allclose(
         expected, reference.Network.like(net).predict(x), rtol=1e-3 if dtype == "float32" else 1e-9
     )
@@ -98,14 +98,14 @@ def test_a_predictor_keeps_its_weights():
     same(predictor(x), expected)
 
 
-def test_making_and_using_a_predictor_leaves_the_network_alone():
+def test_a_predictor_does_not_change_the_network():
     net = network(4, 6, 2)
     before = everything(net)
     net.predictor()(rows_of(9, 4))
     assert everything(net) == before
 
 
-def test_a_predictor_of_no_network():
+def test_a_predictor_requires_layers():
     with refused("add_layer"):
         cnet.NeuralNetwork().predictor()
 
@@ -141,7 +141,7 @@ BAD_ARRAYS = {
 
 
 @pytest.mark.parametrize("spoil", BAD_ARRAYS.values(), ids=BAD_ARRAYS)
-def test_inputs_that_a_predictor_refuses(spoil):
+def test_invalid_inputs_of_a_predictor_raise(spoil):
     predictor = network(4, 3, dtype="float32").predictor()
     x = spoil(rows_of(6, 4, "float32"))
     error = ValueError if type(x) is np.ndarray else TypeError
@@ -152,7 +152,7 @@ def test_inputs_that_a_predictor_refuses(spoil):
     with refused(*words, error=error):
         predictor(x, out)
     assert (out == 7).all()
-    # It goes on.
+    # The predictor still works.
     assert predictor(np.zeros(4, "float32")).shape == (3,)
 
 
@@ -168,7 +168,7 @@ BAD_OUTPUTS = {
 
 
 @pytest.mark.parametrize("spoil", BAD_OUTPUTS.values(), ids=BAD_OUTPUTS)
-def test_outputs_that_a_predictor_refuses(spoil):
+def test_invalid_outputs_of_a_predictor_raise(spoil):
     predictor = network(4, 3, dtype="float32").predictor()
     out = spoil(np.full((6, 3), 7, "float32"))
     error = ValueError if type(out) is np.ndarray else TypeError
@@ -179,7 +179,7 @@ def test_outputs_that_a_predictor_refuses(spoil):
     np.testing.assert_array_equal(np.array(out), before)
 
 
-def test_a_row_and_a_matrix_of_one_row_are_not_the_same_to_a_predictor():
+def test_a_predictor_distinguishes_a_row_from_a_matrix_of_one_row():
     predictor = network(4, 3).predictor()
     for x, out in [(np.zeros(4), np.zeros((1, 3))), (np.zeros((1, 4)), np.zeros(3))]:
         with refused("out must be", out.shape):
@@ -188,7 +188,7 @@ def test_a_row_and_a_matrix_of_one_row_are_not_the_same_to_a_predictor():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_nan_comes_out_of_a_predictor_where_it_went_in(activation, dtype):
+def test_a_predictor_propagates_nan_within_a_row(activation, dtype):
     hidden = "relu" if activation == "softmax" else activation
     net = drawn(network(5, 9, 3, hidden=hidden, output=activation, dtype=dtype))
     predictor = net.predictor()
@@ -204,7 +204,7 @@ def test_nan_comes_out_of_a_predictor_where_it_went_in(activation, dtype):
 
 
 @pytest.mark.parametrize("n", [1, 700])
-def test_a_predictor_allocates_its_outputs_and_nothing_else(n):
+def test_a_predictor_allocates_only_its_outputs(n):
     net = network(100, 80, 30, dtype="float32")
     x, predictor = rows_of(n, 100, "float32"), net.predictor()
     x = x[0] if n == 1 else x
@@ -222,7 +222,7 @@ def test_a_predictor_allocates_its_outputs_and_nothing_else(n):
         made = tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
-    # The counter of the loop; an array object.
+    # The loop counter and an array object.
     assert filled < 200
     assert out.nbytes <= made < out.nbytes + 500
 
@@ -234,7 +234,7 @@ def test_a_predictor_serves_one_thread_at_a_time():
     found = []
     other = threading.Thread(target=lambda: found.extend(predictor(x) for _ in range(3)))
     other.start()
-    # Its calls give the GIL back, so that this one meets it.
+    # Its calls release the GIL, so that this thread can interfere.
     refusals = 0
     while other.is_alive() and refusals == 0:
         try:
@@ -269,13 +269,13 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_row_has_the_bits_of_the_row_in_a_batch(activation, dtype):
+def test_a_row_alone_equals_the_row_in_a_batch(activation, dtype):
     hidden = "tanh" if activation == "softmax" else activation
     for sizes in [(1, 1), (1, 5, 2), (7, 33, 1), (13, 9, 17, 3), (450, 64, 100)]:
         net = drawn(network(*sizes, hidden=hidden, output=activation, dtype=dtype))
         x = rows_of(5, sizes[0], dtype) / np.sqrt(sizes[0])
         expected = net.predict(x)
-        # The first, which prepares the others, and the others.
+        # The first call, which prepares the others, and the others.
         for i in (0, 1, 2, 3, 4, 0):
             same(net.predict(x[i]), expected[i])
 
@@ -310,7 +310,7 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(("row", "words"), BAD_ROWS)
-def test_rows_that_are_refused_on_every_call(row, words):
+def test_invalid_rows_raise_on_every_call(row, words):
     net = network(3, 4, 2, dtype="float32")
     for _ in range(3):
         for bad in (row, np.array(row)):
@@ -320,7 +320,7 @@ def test_rows_that_are_refused_on_every_call(row, words):
 
 
 @pytest.mark.parametrize("method", ["predict", "train_one"])
-def test_a_number_is_no_row_on_every_call(method):
+def test_a_number_as_a_row_raises_on_every_call(method):
     net = network(1, 2, 1)
     call = {"predict": net.predict, "train_one": lambda x: net.train_one(x, 0.5)}[method]
     for _ in range(3):
@@ -330,12 +330,12 @@ def test_a_number_is_no_row_on_every_call(method):
         call(np.array([1.5]))
 
 
-def test_a_row_of_no_network():
+def test_predicting_a_row_requires_layers():
     with refused("add_layer"):
         cnet.NeuralNetwork().predict([1.0])
 
 
-def test_a_row_sees_changed_weights():
+def test_predict_uses_changed_weights():
     net = drawn(network(3, 4, 2))
     x = rows_of(5, 3)
     y = np.zeros((5, 2))
@@ -374,7 +374,7 @@ def test_a_copy_predicts_rows_with_its_own_weights(way):
     same(twin.predict(row), np.full(2, 0.5))
 
 
-def test_rows_are_the_callers_own():
+def test_predicted_rows_do_not_share_memory_with_the_network():
     net = network(3, 4, 2)
     net.predict(np.ones(3))
     first = net.predict(np.ones(3))
@@ -401,7 +401,7 @@ OPTIMIZERS = [
     "adagrad",
     "rprop",
 ]
-# Loss, output, and what makes targets of numbers between 0 and 1.
+# Loss, output, and a function that makes targets from numbers between 0 and 1.
 LOSSES = {
     "squared_error": ("tanh", lambda y: y),
     "absolute_error": ("linear", lambda y: y),
@@ -414,12 +414,12 @@ LOSSES = {
 
 
 def trained_state(net):
-    """All that training leaves, but for what was recorded of it."""
+    """Return the complete state after training, except for the history."""
     return everything([net.parameters, net._state, net._loss, net._rng])
 
 
 def learn_both_ways(one, other, x, y, *arguments, **settings):
-    """Take one step of each; compare all of it. Return the loss."""
+    """Make one step with each method and compare the complete state. Return the loss."""
     loss = one.train_one(x, y, *arguments, **settings)
     history = other.train(
         np.atleast_2d(x), [y], *arguments, epochs=1, shuffle=False, verbose=False, **settings
@@ -433,7 +433,7 @@ def learn_both_ways(one, other, x, y, *arguments, **settings):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
-def test_train_one_is_a_step_of_train(optimizer, loss, dtype):
+def test_train_one_makes_the_step_of_train(optimizer, loss, dtype):
     output, make_targets = LOSSES[loss]
     one, other = [drawn(network(5, 9, 4, 3, output=output, dtype=dtype)) for _ in range(2)]
     x = rows_of(25, 5)
@@ -441,7 +441,7 @@ def test_train_one_is_a_step_of_train(optimizer, loss, dtype):
     for i in range(25):
         given = (x[i].astype(dtype), y[i].astype(dtype)) if i % 2 else (x[i], y[i])
         learn_both_ways(one, other, *given, 0.01, optimizer=optimizer, loss=loss)
-    # Steps of both kinds, and of many rows, from one and the same state.
+    # Steps of both kinds, and of many rows, from the same state.
     for net in (one, other):
         net.train(x, y, 0.02, 2, batch_size=4, verbose=False)
     learn_both_ways(one, other, x[1], y[1], 0.02)
@@ -466,7 +466,7 @@ def test_train_one_against_numpy(name):
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("sizes", [(1, 1), (700, 500, 2), (3, 1, 40, 2)])
 def test_train_one_of_other_shapes(sizes, optimizer):
-    """The second is enough work for the GIL to be given back, and for `train` to share it out."""
+    """The second network is large enough to release the GIL, and for `train` to use several threads."""
     one, other = [drawn(network(*sizes, dtype="float32")) for _ in range(2)]
     x, y = rows_of(4, sizes[0]) / np.sqrt(sizes[0]), np.full((4, sizes[-1]), 0.25)
     with cnet.num_threads(2):
@@ -532,7 +532,7 @@ def test_targets_of_a_single_output_for_train_one(dtype):
         assert [losses[0]] * len(forms) == losses
         other.train([row], [y], 0.1, 1, shuffle=False, verbose=False)
     assert {trained_state(net)[0] for net in nets} == {trained_state(other)[0]}
-    # As an integer, too.
+    # Also as an integer.
     assert given[0].train_one(rows_of(1, 4)[0], 1) == given[1].train_one(rows_of(1, 4)[0], 1.0)
 
 
@@ -554,20 +554,20 @@ def test_layouts_for_train_one(layout, given):
     assert trained_state(one) == trained_state(other)
 
 
-# What train_one goes by where it is given nothing
+# The defaults of train_one
 
 
 ROW, TARGETS = rows_of(1, 4)[0], np.array([0.2, 0.9])
 
 
 def steps_with(*calls):
-    """Compare calls of train_one, given as arguments and settings, with what they should mean.
+    """Compare calls of train_one with the explicit settings they should be equivalent to.
 
     Each call is (arguments, settings, learning rate, optimizer, loss).
     """
     one, other = [drawn(network(4, 6, 2)) for _ in range(2)]
     for arguments, settings, rate, optimizer, loss in calls:
-        # Twice, the second time by the short way.
+        # Twice, the second time on the fast path.
         for _ in range(2):
             found = one.train_one(ROW, TARGETS, *arguments, **settings)
             history = other.train(
@@ -618,7 +618,7 @@ def test_an_equal_optimizer_with_another_learning_rate():
     )
 
 
-def test_train_one_goes_by_the_last_training():
+def test_train_one_uses_the_settings_of_the_last_training():
     for optimizer, loss, rate in [("adam", "huber", 0.03), (cnet.SGD(momentum=0.5), None, 0.2)]:
         one, other = [drawn(network(4, 6, 2)) for _ in range(2)]
         for net in (one, other):
@@ -630,7 +630,7 @@ def test_train_one_goes_by_the_last_training():
         np.testing.assert_array_equal(one.parameters, other.parameters)
 
 
-def test_train_goes_by_the_last_row():
+def test_train_uses_the_settings_of_the_last_train_one():
     one, other = [drawn(network(4, 6, 2)) for _ in range(2)]
     one.train_one(ROW, TARGETS, 0.02, optimizer="adam", loss="huber")
     settings = {"optimizer": "adam", "loss": "huber", "shuffle": False, "verbose": False}
@@ -641,7 +641,7 @@ def test_train_goes_by_the_last_row():
     assert one.evaluate(ROW, TARGETS) == one.evaluate(ROW, TARGETS, loss="huber")
 
 
-def test_train_one_leaves_the_history_and_the_random_numbers_alone():
+def test_train_one_does_not_change_the_history_and_the_random_state():
     net = network(4, 6, 2)
     history = net.train([ROW], [TARGETS], epochs=2, verbose=False)
     before = everything(net._rng)
@@ -652,13 +652,13 @@ def test_train_one_leaves_the_history_and_the_random_numbers_alone():
     assert everything(net._rng) == before
 
 
-def test_train_one_after_another_layer():
+def test_train_one_after_adding_a_layer():
     one, other = [drawn(network(4, 6, 2)) for _ in range(2)]
     for net in (one, other):
         net.train_one(ROW, TARGETS, 0.3, optimizer="adam", loss="huber")
         net.train_one(ROW, TARGETS)
         net.add_layer(3, "softmax")
-    # The usual rate and loss of a new network.
+    # The default rate and loss of a new network.
     for label in (2, 0, 1):
         learn_both_ways(one, other, ROW, label, optimizer="adam")
 
@@ -677,15 +677,15 @@ def test_a_copy_learns_rows_on_its_own(way, optimizer):
     assert trained_state(net) == trained_state(twin)
 
 
-# What train_one refuses
+# Invalid arguments of train_one
 
 
 def accept(net):
-    """A step by the long way, whereafter there is a short one."""
+    """Make a step on the slow path, after which the fast path is available."""
     net.train_one(np.zeros(net.layers[0].n_inputs), np.eye(net.layers[-1].n_neurons)[0])
 
 
-# Arrays of floats, for lists never go the short way.
+# Arrays of floats, because lists never take the fast path.
 ONE_HOT = np.array([0.0, 1.0])
 REFUSED = {
     "several rows": (np.zeros((2, 3)), np.eye(2), {}, ["x must be a single row", 2]),
@@ -717,7 +717,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("output", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
-def test_what_train_one_refuses(case, output):
+def test_invalid_arguments_of_train_one_raise(case, output):
     x, y, settings, words, *error = case
     net = drawn(network(3, 4, 2, output=output, dtype="float32"))
     for _ in range(3):
@@ -758,7 +758,7 @@ def test_a_softmax_of_one_output_for_train_one():
         net.train_one(np.zeros(3), np.array([1.0]))
 
 
-def test_train_one_without_layers():
+def test_train_one_requires_layers():
     with refused("add_layer"):
         cnet.NeuralNetwork().train_one([1.0], [1.0])
 
@@ -791,7 +791,7 @@ def test_a_function_as_loss_that_raises_in_train_one():
     with pytest.raises(ZeroDivisionError, match="broken"):
         net.train_one(ROW, TARGETS, loss=broken)
     np.testing.assert_array_equal(net.parameters, before)
-    assert net.train_one(ROW, TARGETS) > 0  # with the loss of before
+    assert net.train_one(ROW, TARGETS) > 0  # with the previous loss
 
 
 @pytest.mark.parametrize("loss", [np.inf, np.nan])
@@ -808,8 +808,8 @@ def test_a_function_as_loss_that_diverges_in_train_one(loss):
     ("optimizer", "loss", "rate", "scale"),
     [
         ("sgd", "squared_error", 0.1, 1e160),  # the loss is infinite
-        ("sgd", "absolute_error", 1e200, 1e200),  # a weight would be
-        ("adam", "absolute_error", 0.1, 1e200),  # a moment would be
+        ("sgd", "absolute_error", 1e200, 1e200),  # a weight would be infinite
+        ("adam", "absolute_error", 0.1, 1e200),  # a moment would be infinite
         ("adam", "squared_error", 0.1, 1e160),
     ],
 )
@@ -817,7 +817,7 @@ def test_divergence_of_train_one(optimizer, loss, rate, scale, calls_before):
     net = drawn(network(4, 2, output="linear", bias=False))
     settings = {"optimizer": optimizer, "loss": loss}
     for _ in range(calls_before):
-        # Steps that move nothing, and after which there is a short way.
+        # Steps that change nothing, after which the fast path is available.
         net.train_one(np.zeros(4), TARGETS, rate, **settings)
     before = net.parameters.copy()
     for _ in range(2):
@@ -827,7 +827,7 @@ def test_divergence_of_train_one(optimizer, loss, rate, scale, calls_before):
         assert f"{rate:g}" in str(caught.value)
         assert caught.value.epoch == 0
         assert caught.value.history == {"loss": []}
-    # The optimizer has started anew.
+    # The optimizer's state has been reset.
     fresh = network(4, 2, output="linear", bias=False)
     fresh.parameters[...] = before
     for _ in range(3):
@@ -855,7 +855,7 @@ def test_train_one_while_another_thread_trains():
         for settings in ({}, {}, {"learning_rate": 0.5}, {"optimizer": "adam"}):
             with refused("being trained already", error=RuntimeError, of=[net]):
                 net.train_one(ROW, TARGETS, **settings)
-        # Asking is allowed.
+        # Reading is allowed.
         same(net.predict(ROW), net.predict([ROW])[0])
     finally:
         done.set()
@@ -864,7 +864,7 @@ def test_train_one_while_another_thread_trains():
 
 
 def test_train_while_another_thread_learns_a_row(monkeypatch):
-    """The lock is held by the short way, too."""
+    """The fast path holds the lock too."""
     net = drawn(network(4, 6, 2))
     net.train_one(ROW, TARGETS)
     learner = net._row_step.learner
@@ -884,8 +884,8 @@ def test_train_while_another_thread_learns_a_row(monkeypatch):
     assert not net._lock.locked()
 
 
-def test_rows_that_are_the_networks_own_weights():
-    """They are read before they move."""
+def test_train_one_on_the_networks_own_weights():
+    """They are read before they change."""
     one, other = [drawn(network(4, 4, output="linear")) for _ in range(2)]
     for _ in range(3):
         x, y = one.parameters[:4], one.parameters[8:12]
@@ -894,17 +894,17 @@ def test_rows_that_are_the_networks_own_weights():
         same(one.parameters, other.parameters)
 
 
-# What a row and a batch of rows must not differ in
+# Equality of a row alone and in a batch
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", ["softplus", "sigmoid", "tanh", "elu", "exp"])
 def test_equal_rows_of_a_batch_have_equal_outputs(activation, dtype):
-    """The compiler may compute the remainder of a vector loop by another sequence of roundings."""
+    """The compiler may compute the remainder of a vector loop with a different sequence of roundings."""
     net = cnet.NeuralNetwork(cnet.Layer(1, 1, activation, bias=False), dtype=dtype)
     net.parameters[:] = 1
     values = np.random.default_rng(0).normal(scale=2, size=3000)
-    for value in [-0.5400709, *values]:  # the first has been seen to differ
+    for value in [-0.5400709, *values]:  # the first value has caused a difference before
         outputs = net.predict(np.full((19, 1), value, dtype))
         assert (outputs == outputs[0]).all()
         assert net.predict(np.full(1, value, dtype)) == outputs[0]
@@ -918,7 +918,7 @@ def test_the_sign_of_zero():
     assert not np.signbit(net.predict(np.zeros(1))).any()
 
 
-# Memory that is not to be written to
+# Read-only and shared memory
 
 
 def test_an_unpickled_state_in_read_only_memory():
@@ -935,7 +935,7 @@ def test_an_unpickled_state_in_read_only_memory():
     assert frozen == kept
 
 
-def test_frozen_parameters_do_not_learn():
+def test_train_one_raises_with_read_only_parameters():
     net = network(3, 2)
     net.train_one(np.ones(3), np.ones(2))
     before = net.parameters.copy()
@@ -945,7 +945,7 @@ def test_frozen_parameters_do_not_learn():
     np.testing.assert_array_equal(net.parameters, before)
 
 
-def test_outputs_of_a_predictor_in_the_memory_of_its_inputs():
+def test_out_of_a_predictor_can_overlap_its_inputs_only_within_a_block():
     net = network(2, 2)
     x = np.random.default_rng(0).normal(size=(2000, 2))
     wanted = net.predict(x[:-1])
@@ -953,7 +953,7 @@ def test_outputs_of_a_predictor_in_the_memory_of_its_inputs():
     with refused("out", "overlaps"):
         predict(x[:-1], out=x[1:])
     np.testing.assert_array_equal(predict(x[:-1]), wanted)
-    few = x[:5].copy()  # of one block
+    few = x[:5].copy()  # within one block
     predict(few[:-1], out=few[1:])
     np.testing.assert_array_equal(few[1:], wanted[:4])
 
@@ -995,7 +995,7 @@ def test_an_interrupted_predictor_can_be_used_again():
 
 
 @pytest.mark.parametrize("kind", [int, np.int64, np.uint8, np.int16])
-def test_labels_of_any_integer_type_take_the_short_way(kind):
+def test_labels_of_any_integer_type_take_the_fast_path(kind):
     nets = [drawn(network(4, 3, output="softmax", dtype="float32")) for _ in range(2)]
     for label in (0, 2, 1, 2):
         losses = [
@@ -1008,7 +1008,7 @@ def test_labels_of_any_integer_type_take_the_short_way(kind):
 
 
 @pytest.mark.parametrize("kind", [float, int, np.float32, np.float64, np.int64])
-def test_numbers_of_any_type_take_the_short_way(kind):
+def test_numbers_of_any_type_take_the_fast_path(kind):
     nets = [drawn(network(4, 1, output="linear", dtype="float32")) for _ in range(2)]
     for target in (1, -2, 0):
         ys = (np.array([target], np.float64), kind(target))
@@ -1017,7 +1017,7 @@ def test_numbers_of_any_type_take_the_short_way(kind):
         assert nets[0]._row_step.learner(ROW, kind(target)) == nets[1]._row_step.learner(ROW, ys[0])
 
 
-def test_a_predictor_is_not_pickled():
+def test_a_predictor_cannot_be_pickled():
     with refused("pickle the network", error=TypeError):
         pickle.dumps(network(3, 2).predictor())
 
@@ -1027,7 +1027,7 @@ def test_a_learning_rate_that_changes_from_row_to_row():
     quick, slow = (network(3, 4, 2, seed=1) for _ in range(2))
     for i, row in enumerate(rows):
         rate = 0.5 / (1 + i)
-        # Lists take the long way, which makes everything anew.
+        # Lists take the slow path, which recreates everything.
         assert quick.train_one(row, row[:2], rate, optimizer="adam") == slow.train_one(
             row.tolist(), row[:2].tolist(), rate, optimizer="adam"
         )

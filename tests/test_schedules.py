@@ -1,4 +1,4 @@
-"""Learning rates that change: against PyTorch and NumPy, and what every optimizer makes of them."""
+"""Learning-rate schedules: compared with PyTorch and NumPy, and their effect on every optimizer."""
 
 import copy
 import math
@@ -28,19 +28,19 @@ def rates_of(schedule, n_steps, epochs, base=0.5):
 
 
 def recorded(schedule, epochs, base=0.5, **settings):
-    """Return the rate of each epoch of one step."""
+    """Return the rate of each epoch, with one step per epoch."""
     net = network(3, 2)
     return train(net, epochs, base, schedule=schedule, batch_size=None, **settings)["learning_rate"]
 
 
 def half_squared_error(y_true, y_pred):
-    """Do in NumPy what squared_error does, by the mean of the rows."""
+    """Compute squared_error in NumPy, with the mean over rows."""
     d = y_pred - y_true
     return np.sum(d * d) / 2 / len(d), d / len(d)
 
 
 class Batches(cnet.Callback):
-    """Has every batch be a call of the engine."""
+    """Makes every batch a separate engine call."""
 
     def on_batch_end(self, network, batch, logs):
         pass
@@ -51,14 +51,14 @@ class Batches(cnet.Callback):
 
 @pytest.fixture(scope="module")
 def torch():
-    # Whatever its import warns of is not ours to mend.
+    # Ignore warnings of the import, which are not ours to fix.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("torch", reason="PyTorch is not installed")
 
 
 def torch_rates(torch, name, count, *arguments, base=0.5, **settings):
-    """Return the rates of so many steps of a scheduler of PyTorch's."""
+    """Return the rates of `count` steps with a PyTorch scheduler."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=base)
     scheduler = getattr(torch.optim.lr_scheduler, name)(optimizer, *arguments, **settings)
     found = []
@@ -71,20 +71,20 @@ def torch_rates(torch, name, count, *arguments, base=0.5, **settings):
 
 
 @pytest.mark.parametrize(("every", "factor"), [(1, 0.5), (3, 0.1), (20, 0.3), (2, 1.5)])
-def test_step_as_pytorch(torch, every, factor):
+def test_step_decay_matches_pytorch(torch, every, factor):
     expected = torch_rates(torch, "StepLR", 12, every, factor)
     np.testing.assert_allclose(recorded(cnet.StepDecay(every, factor), 12), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.95, 1.1])
-def test_exponential_as_pytorch(torch, factor):
+def test_exponential_decay_matches_pytorch(torch, factor):
     expected = torch_rates(torch, "ExponentialLR", 12, factor)
     np.testing.assert_allclose(recorded(cnet.ExponentialDecay(factor), 12), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("final", [0, 0.25])
 @pytest.mark.parametrize(("n_steps", "epochs"), [(1, 12), (3, 4), (1, 1)])
-def test_cosine_as_pytorch(torch, final, n_steps, epochs):
+def test_cosine_matches_pytorch(torch, final, n_steps, epochs):
     count = n_steps * epochs
     expected = torch_rates(torch, "CosineAnnealingLR", count, count, eta_min=0.5 * final)
     found = rates_of(cnet.Cosine(final=final), n_steps, epochs)
@@ -94,7 +94,7 @@ def test_cosine_as_pytorch(torch, final, n_steps, epochs):
 @pytest.mark.parametrize("warmup", [0.3, 0.15, 0.55, 0.95])
 @pytest.mark.parametrize(("n_steps", "epochs"), [(1, 12), (3, 4), (1, 5), (7, 9), (1, 1), (2, 1)])
 @pytest.mark.parametrize(("start", "final"), [(0.04, 4e-6), (0.5, 0.1)])
-def test_one_cycle_as_pytorch(torch, warmup, n_steps, epochs, start, final):
+def test_one_cycle_matches_pytorch(torch, warmup, n_steps, epochs, start, final):
     expected = torch_rates(
         torch, "OneCycleLR", n_steps * epochs, 0.5,
         total_steps=n_steps * epochs, pct_start=warmup, cycle_momentum=False,
@@ -108,7 +108,7 @@ VALUES = [5.0, 4.0, 4.0, 4.5, 3.99, 3.98, 3.97, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 2.
 
 
 class Told:
-    """A metric that is these values, after the call that comes before training."""
+    """A metric that returns the given values, after one call before training."""
 
     def __init__(self, values):
         self.values = iter([math.nan, *values])
@@ -121,10 +121,10 @@ class Told:
 @pytest.mark.parametrize("patience", [1, 2, 3])
 @pytest.mark.parametrize("min_delta", [0, 0.015])
 @pytest.mark.parametrize("min_rate", [0, 0.03])
-def test_reduce_on_plateau_as_pytorch(torch, mode, patience, min_delta, min_rate):
+def test_reduce_on_plateau_matches_pytorch(torch, mode, patience, min_delta, min_rate):
     values = VALUES if mode == "min" else [-value for value in VALUES]
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
-    # PyTorch's patience is how many epochs it lets pass before the one in which the rate falls.
+    # PyTorch's patience is the number of epochs before the one in which the rate falls.
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, mode, 0.2, patience - 1, min_delta, "abs", min_lr=min_rate, eps=0
     )
@@ -138,8 +138,8 @@ def test_reduce_on_plateau_as_pytorch(torch, mode, patience, min_delta, min_rate
     assert len(set(found)) > 1
 
 
-def test_what_reduce_on_plateau_monitors_by_default():
-    # Better and better of the one, worse and worse of the other.
+def test_default_monitor_of_reduce_on_plateau():
+    # The training loss improves, the validation loss gets worse.
     schedule = cnet.ReduceOnPlateau(patience=1, min_delta=0)
     assert len(set(recorded(schedule, 5, 0.01))) == 1
     net, twin = network(3, 2), network(3, 2)
@@ -152,8 +152,8 @@ def test_what_reduce_on_plateau_monitors_by_default():
 
 
 @pytest.mark.parametrize(("name", "falls"), [("accuracy", True), ("mse", False)])
-def test_reduce_on_plateau_knows_what_is_better(name, falls):
-    # Neither changes: an accuracy below the first is no improvement, a mean squared error is.
+def test_reduce_on_plateau_knows_whether_higher_is_better(name, falls):
+    # The values fall, which improves the mean squared error but not the accuracy.
     values = [0.5, 0.4, 0.3, 0.2]
     schedule = cnet.ReduceOnPlateau(name, patience=1)
     found = recorded(schedule, 4, metrics={name: Told(values)})
@@ -171,7 +171,7 @@ def test_cosine_with_warm_up(warmup, n_steps, final):
     expected = []
     for step in range(epochs * n_steps):
         if step < warm:
-            # All of the rate once the warm-up is over, and never more.
+            # The full rate once the warm-up is over, and never more.
             share = min(1, (step + 1) / warm)
         else:
             progress = (step - warm) / (epochs * n_steps - warm)
@@ -230,7 +230,7 @@ def test_a_function_of_the_epoch():
     assert calls == [0, 1, 2, 3]
 
 
-def test_a_function_of_the_epoch_and_the_rate_before():
+def test_a_function_of_the_epoch_and_the_previous_rate():
     calls = []
 
     def halved(epoch, rate):
@@ -260,7 +260,7 @@ class Slower:
         cnet.ExponentialDecay(0.5),
     ],
 )
-def test_other_functions(function):
+def test_other_callables(function):
     assert recorded(function, 4, 1.0) == [1, 0.5, 0.25, 0.125]
 
 
@@ -284,11 +284,11 @@ def test_functions_that_return_no_number(value):
     assert net.history == {"loss": [], "learning_rate": []}
 
 
-# Schedules of the user's own
+# Custom schedules
 
 
 class Own(cnet.Schedule):
-    """What a function returns of base, steps, n_steps and epochs."""
+    """Returns the result of a function of base, steps, n_steps and epochs."""
 
     name = "own"
 
@@ -302,7 +302,7 @@ class Own(cnet.Schedule):
 @pytest.mark.parametrize(
     "convert", [np.asarray, list, lambda rates: rates.astype(np.float32), lambda rates: rates[::1]]
 )
-def test_a_schedule_of_the_users_own(convert):
+def test_a_custom_schedule(convert):
     def rates(base, steps, n_steps, epochs):
         assert (n_steps, epochs) == (4, 3)
         return convert(base / (1 + steps))
@@ -348,7 +348,7 @@ OPTIMIZERS = {
         cnet.Adagrad(learning_rate_decay=0.1),
         reference.Adagrad(0.1, learning_rate_decay=0.1),
     ),
-    # Its step sizes are its own, but for the first.
+    # Its step sizes are its own, except for the first.
     "rprop": (cnet.Rprop(), reference.Rprop(0.1)),
 }
 
@@ -382,7 +382,7 @@ def test_every_step_has_its_rate(optimizer, settings, batch_size):
 
 @pytest.mark.parametrize("schedule", ["step(2)", "exponential", "cosine(1)", "one_cycle"])
 @pytest.mark.parametrize("work", [1, 3000, 6000])
-def test_grouping_epochs_into_calls_does_not_matter(schedule, work, monkeypatch):
+def test_results_do_not_depend_on_grouping_epochs_into_calls(schedule, work, monkeypatch):
     grouped, other = network(3, 4, 2), network(3, 4, 2)
     calls = []
 
@@ -394,7 +394,7 @@ def test_grouping_epochs_into_calls_does_not_matter(schedule, work, monkeypatch)
     monkeypatch.setattr(training, "Run", Counted)
     settings = {"schedule": schedule, "batch_size": 3, "optimizer": "adam"}
     train(grouped, 20, **settings)
-    # Rates that are known before do not cost a call for each epoch.
+    # Rates that are known in advance do not require a call for each epoch.
     assert calls == [20]
     monkeypatch.setattr(training, "_CALL_WORK", work)
     train(other, 20, **settings)
@@ -402,7 +402,7 @@ def test_grouping_epochs_into_calls_does_not_matter(schedule, work, monkeypatch)
     assert everything(grouped) == everything(other)
 
 
-def test_a_constant_rate_is_no_schedule():
+def test_the_constant_schedule_equals_no_schedule():
     net, plain = network(3, 4, 2), network(3, 4, 2)
     history = train(net, schedule="constant")
     assert history.pop("learning_rate") == [0.1] * 6
@@ -410,17 +410,17 @@ def test_a_constant_rate_is_no_schedule():
     np.testing.assert_array_equal(net.parameters, plain.parameters)
 
 
-def test_schedules_start_anew_with_each_training():
+def test_schedules_restart_with_each_training():
     net, other = network(3, 4, 2), network(3, 4, 2)
     schedule = cnet.ReduceOnPlateau(patience=1, min_delta=100)
     first = train(net, 4, schedule=schedule)["learning_rate"]
     assert first == pytest.approx([0.1, 0.1, 0.01, 0.001])
     assert train(net, 4, schedule=schedule)["learning_rate"] == first
-    # And are not remembered.
+    # They are not remembered.
     assert "learning_rate" not in train(other, 2)
 
 
-def test_no_epochs():
+def test_zero_epochs():
     assert train(network(3, 2), 0, schedule="one_cycle") == {"loss": [], "learning_rate": []}
 
 
@@ -454,7 +454,7 @@ def test_no_epochs():
         ("reduce_on_plateau('val_loss')", ValueError, ["got 'val_loss'", "wants validation_data"]),
     ],
 )
-def test_schedules_that_are_refused(schedule, error, words):
+def test_invalid_schedules_raise(schedule, error, words):
     net = network(3, 4, 2)
     train(net, 2, optimizer="adam")
     with refused(*words, error=error, of=[net]):

@@ -1,4 +1,4 @@
-"""How many threads there are, and that their number does not change a bit of any result."""
+"""The number of threads, which does not change a single bit of any result."""
 
 import os
 import subprocess
@@ -15,14 +15,14 @@ from reference import LOSSES, Network
 import cnet
 
 DTYPES = ["float32", "float64"]
-# Above SHARED_WORK a layer, for a batch; sizes that fill neither tiles nor pieces. Weights are cut into
-# several pieces, and a step over all of them into several more.
+# The work exceeds MIN_PARALLEL_WORK per layer and batch; no size fills whole tiles or pieces. Weights
+# are split into several pieces, and a step over all of them into several more.
 SIZES = 101, 165, 121, 7
 BATCH = 300
-LARGE_BATCH = 900  # of several blocks
+LARGE_BATCH = 900  # several blocks
 COUNTS = [2, 3, 16]
 
-# Of the same cnet as here, and of helpers.py.
+# Imports the same cnet as this test, and helpers.py.
 MODULES = os.pathsep.join([str(Path(cnet.__file__).parents[1]), str(Path(__file__).parent)])
 
 needs_proc = pytest.mark.skipif(
@@ -40,7 +40,7 @@ def default_number():
 
 @pytest.fixture
 def cores(monkeypatch):
-    """Return a function that makes this process see so many cores, and no OMP_NUM_THREADS."""
+    """Return a function that makes this process see `n` cores, without OMP_NUM_THREADS."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
     def confine(n):
@@ -51,7 +51,7 @@ def cores(monkeypatch):
 
 
 def run(code, **environment):
-    """Return what a fresh interpreter prints; one that hangs is an error."""
+    """Return the output of a fresh interpreter; if it hangs, the test fails."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -68,7 +68,7 @@ def run(code, **environment):
 
 def test_the_default_is_the_number_of_cores(cores):
     assert cnet.get_num_threads() == 6
-    # That of now, not that of the import.
+    # The current number, not the number at import.
     cores(2)
     assert cnet.get_num_threads() == 2
     cores(200)
@@ -93,16 +93,16 @@ def test_the_default_is_the_number_of_cores(cores):
         (",2", 6),
     ],
 )
-def test_the_default_is_at_most_that_of_openmp(cores, monkeypatch, variable, expected):
+def test_omp_num_threads_limits_the_default(cores, monkeypatch, variable, expected):
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
     assert cnet.get_num_threads() == expected
-    # What is asked for is given all the same.
+    # An explicit setting takes precedence.
     cnet.set_num_threads(9)
     assert cnet.get_num_threads() == 9
 
 
 @pytest.mark.parametrize(("count", "expected"), [(5, 5), (None, 1)])
-def test_the_default_where_the_system_has_no_affinity(cores, monkeypatch, count, expected):
+def test_the_default_without_cpu_affinity(cores, monkeypatch, count, expected):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: count)
     assert cnet.get_num_threads() == expected
@@ -146,7 +146,7 @@ def test_set_and_get(cores):
         ([2], TypeError),
     ],
 )
-def test_numbers_that_are_refused(value, error):
+def test_invalid_numbers_of_threads_raise(value, error):
     cnet.set_num_threads(3)
     with pytest.raises(error, match=r"n must be .*(64|at least 1)") as caught:
         cnet.set_num_threads(value)
@@ -174,14 +174,14 @@ def test_the_context_manager(cores):
         assert cnet.get_num_threads() == outside
 
 
-def test_the_context_manager_goes_before_what_is_set_within(cores):
+def test_the_context_manager_overrides_a_setting_made_within(cores):
     with cnet.num_threads(2):
         cnet.set_num_threads(5)
         assert cnet.get_num_threads() == 2
     assert cnet.get_num_threads() == 5
 
 
-def test_the_context_manager_is_for_one_thread_of_python(cores):
+def test_the_context_manager_applies_to_one_python_thread(cores):
     cnet.set_num_threads(4)
     met = threading.Barrier(2, timeout=20)
     seen = {}
@@ -227,7 +227,7 @@ def train(n=300, **settings):
 
 
 @needs_proc
-def test_there_are_as_many_threads_as_asked_for_where_there_is_work():
+def test_the_requested_number_of_threads_is_started_if_there_is_work():
     code = """
 before = threads()
 cnet.set_num_threads(1)
@@ -282,7 +282,7 @@ def error_and_gradient(y_true, y_pred):
 
 def trained(dtype, batch_size, optimizer, *, labels=True, **settings):
     net = large(dtype)
-    n = batch_size + 37  # the last batch is a short one
+    n = batch_size + 37  # the last batch is shorter
     history = net.train(
         inputs(n, dtype),
         targets(n, labels),
@@ -343,7 +343,7 @@ def test_the_same_bits_for_any_number_of_threads(call, dtype):
 
 @pytest.mark.parametrize("sizes", [(40, 300, 1), (3, 2000, 2), (700, 30), (257, 96, 96, 33)])
 def test_shapes(sizes):
-    """Products that are cut by rows alone, by columns alone, and into very few parts."""
+    """Products that are split by rows only, by columns only, and into very few parts."""
     x = np.random.default_rng(3).normal(size=(BATCH, sizes[0])).astype("float32")
     y = np.random.default_rng(4).random((BATCH, sizes[-1]))
 
@@ -375,8 +375,8 @@ def test_threads_against_numpy():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_threads_of_python_that_train_at_once(dtype):
-    """One team for all of them: who finds it busy does its work alone."""
+def test_python_threads_that_train_in_parallel(dtype):
+    """All of them share one thread pool; a caller that finds it busy works alone."""
 
     def compute(seed):
         net = large(dtype, seed=seed)
@@ -402,7 +402,7 @@ def test_threads_of_python_that_train_at_once(dtype):
     assert all(a != b for a, b in pairwise(one_by_one))
 
 
-# Fork. In a process of their own, which pytest's threads and those of the tests before have not touched.
+# Fork, in a separate process that pytest's threads and earlier tests have not touched.
 
 
 FORKING = (
@@ -442,7 +442,7 @@ def in_child(function):
 
 @needs_fork
 @needs_proc
-def test_a_forked_process_has_threads_of_its_own():
+def test_a_forked_process_has_its_own_threads():
     code = """
 result()
 
@@ -467,7 +467,7 @@ print("same")
 @needs_fork
 @needs_proc
 def test_fork_while_another_thread_trains():
-    """The child's team must not wait for a caller, or a lock, that stayed behind."""
+    """The child's pool must not wait for a caller or a lock that exists only in the parent."""
     code = """
 busy = network(101, 165, 121, 7, output="softmax", dtype="float32")
 stop = False
@@ -507,7 +507,7 @@ print("same")
 
 
 @needs_fork
-def test_processes_of_multiprocessing():
+def test_multiprocessing():
     code = """
 result()
 with multiprocessing.get_context("fork").Pool(2) as pool:

@@ -1,4 +1,4 @@
-"""The loop above the engine: batches, order, history, and everything that ends it early."""
+"""The training loop above the engine: batches, order, history, and everything that ends it early."""
 
 import pickle
 import signal
@@ -32,17 +32,17 @@ def do_nothing(net, epoch, logs):
 
 
 def half_squared_error(y_true, y_pred):
-    """Do in NumPy what squared_error does, by the mean of the rows."""
+    """Compute squared_error in NumPy, with the mean over rows."""
     d = y_pred - y_true
     return np.sum(d * d) / 2 / len(d), d / len(d)
 
 
 class BrokenError(Exception):
-    """What a loss or a signal handler of the user's raises."""
+    """Raised by a user's loss or signal handler."""
 
 
 class Recorder:
-    """A loss that notes the targets of every batch."""
+    """A loss that records the targets of every batch."""
 
     def __init__(self):
         self.batches = []
@@ -56,7 +56,7 @@ class Recorder:
 
 
 def batches_of(n, batch_size, epochs=1, shuffle=False):
-    """Return the numbers of the rows of every batch, epoch by epoch."""
+    """Return the row numbers of every batch, epoch by epoch."""
     loss = Recorder()
     net = network(1, 1, output="linear")
     x = np.arange(float(n)).reshape(n, 1)
@@ -84,7 +84,7 @@ def test_sizes_of_batches(batch_size, sizes, shuffle):
         assert [len(batch) for batch in batches] == sizes
 
 
-def test_without_shuffling_rows_come_as_they_are():
+def test_without_shuffling_rows_keep_their_order():
     assert batches_of(7, 3, 2) == [[[0, 1, 2], [3, 4, 5], [6]]] * 2
 
 
@@ -95,7 +95,7 @@ def test_shuffling_takes_every_row_once_an_epoch(batch_size):
         for batches in batches_of(20, batch_size, 4, shuffle=True)
     ]
     assert all(sorted(rows) == list(range(20)) for rows in epochs)
-    # Each time in an order of its own.
+    # Each epoch has a different order.
     assert len({tuple(rows) for rows in [range(20), *epochs]}) == 5
 
 
@@ -151,7 +151,7 @@ def test_batches_larger_than_a_block(dtype, batch_size, block, monkeypatch):
 )
 @pytest.mark.parametrize("output", ["linear", "sigmoid", "softmax", "gelu"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
-def test_scratch_memory_is_written_before_it_is_read(loss, output, optimizer, monkeypatch):
+def test_scratch_memory_is_initialised_before_use(loss, output, optimizer, monkeypatch):
     settings = {"loss": loss, "optimizer": optimizer, "learning_rate": 0.01, "batch_size": 4}
     expected = network(3, 5, 4, 2, hidden=output if output == "gelu" else "tanh", output=output)
     net = expected.copy()
@@ -170,8 +170,8 @@ def test_scratch_memory_is_written_before_it_is_read(loss, output, optimizer, mo
 @pytest.mark.parametrize("sizes", [(3, 2), (3, 50, 40, 2), (200, 3, 90, 2)], ids=str)
 @pytest.mark.parametrize("n", [1, 700])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_nothing_is_written_beyond_its_array(sizes, n, dtype, monkeypatch):
-    # 37 stands for what nobody else may touch.
+def test_no_write_is_out_of_bounds(sizes, n, dtype, monkeypatch):
+    # 37 marks memory that nothing else may write to.
     borders = []
 
     def bordered(size, dtype):
@@ -200,7 +200,7 @@ def test_nothing_is_written_beyond_its_array(sizes, n, dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "binary_cross_entropy"])
-def test_a_weight_of_two_is_a_row_twice(loss):
+def test_a_weight_of_two_equals_a_repeated_row(loss):
     weighted, doubled = network(3, 4, 2), network(3, 4, 2)
     settings = {"batch_size": None, "reduction": "sum", "loss": loss, "shuffle": False}
     weights = np.ones(10)
@@ -213,7 +213,7 @@ def test_a_weight_of_two_is_a_row_twice(loss):
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, None])
-def test_a_weight_of_zero_is_a_row_left_out(batch_size):
+def test_a_weight_of_zero_equals_a_removed_row(batch_size):
     weighted, shorter = network(3, 4, 2), network(3, 4, 2)
     settings = {"batch_size": batch_size, "reduction": "sum", "shuffle": False}
     weights = np.ones(10)
@@ -226,8 +226,8 @@ def test_a_weight_of_zero_is_a_row_left_out(batch_size):
 
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("y", [Y, np.arange(10) % 2], ids=["targets", "labels"])
-def test_weights_go_with_their_rows(shuffle, y):
-    # Scaling all weights alike is scaling the learning rate, whatever the order of rows.
+def test_weights_stay_with_their_rows(shuffle, y):
+    # Scaling all weights equals scaling the learning rate, whatever the order of rows.
     output = "sigmoid" if y is Y else "softmax"
     weights = np.linspace(0, 1, 10)
     nets = [network(3, 4, 2, output=output) for _ in range(3)]
@@ -248,16 +248,16 @@ def test_the_mean_is_over_the_number_of_rows():
     ]
 
 
-# Going on
+# Resuming
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_five_and_five_epochs_are_ten(optimizer, dtype):
+def test_five_and_five_epochs_equal_ten(optimizer, dtype):
     halves, whole = network(3, 4, 2, dtype=dtype), network(3, 4, 2, dtype=dtype)
     settings = {"learning_rate": 0.01, "batch_size": 3}
     first = train(halves, 5, optimizer=optimizer, **settings)
-    # The optimizer of before is the default.
+    # The default is the previous optimizer.
     second = train(halves, 5, **settings)
     both = train(whole, 10, optimizer=optimizer, **settings)
     assert first["loss"] + second["loss"] == both["loss"]
@@ -273,7 +273,7 @@ def test_another_learning_rate_keeps_the_optimizers_state():
     assert net._state.steps[0] == 40
 
 
-def test_another_optimizer_starts_anew():
+def test_another_optimizer_resets_the_state():
     net = network(3, 4, 2)
     train(net, 2, optimizer="adam")
     train(net, 1, optimizer=cnet.Adam(beta_1=0.8))
@@ -298,7 +298,7 @@ def test_another_optimizer_starts_anew():
     ],
     ids=str,
 )
-def test_the_learning_rate_by_default(settings, rate):
+def test_default_learning_rates(settings, rate):
     by_default, given = network(3, 4, 2), network(3, 4, 2)
     train(by_default, **{"learning_rate": None, **settings})
     train(given, learning_rate=rate, optimizer=settings.get("optimizer"))
@@ -324,8 +324,8 @@ def test_a_learning_rate_of_zero_learns_nothing():
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 @pytest.mark.parametrize("settings", [{}, {"callbacks": [do_nothing]}, {"work": 1}, {"work": 3000}])
-def test_grouping_epochs_into_calls_does_not_matter(optimizer, settings, monkeypatch):
-    # By default all 20 epochs are one call; a callback wants to see every one.
+def test_results_do_not_depend_on_grouping_epochs_into_calls(optimizer, settings, monkeypatch):
+    # By default all 20 epochs are one call; with a callback each epoch is a call.
     grouped, other = network(3, 4, 2), network(3, 4, 2)
     run = training.Run
     calls = []
@@ -347,10 +347,10 @@ def test_grouping_epochs_into_calls_does_not_matter(optimizer, settings, monkeyp
     assert everything(grouped) == everything(other)
 
 
-# What it says
+# Printed output
 
 
-def test_total_error_is_that_of_before_each_update(capsys):
+def test_total_error_is_computed_before_each_update(capsys):
     net = network(3, 4, 2, hidden="sigmoid")
     plain = PlainPythonNetwork(
         [layer.weights.tolist() for layer in net.layers],
@@ -378,7 +378,7 @@ def test_total_error_of_a_full_batch(capsys, loss, formula, reduction):
     net = network(3, 4, 2)
     total = formula(Y, net.predict(X)).sum()
     if callable(loss) and reduction == "sum":
-        total /= len(Y)  # the function's own value is the mean
+        total /= len(Y)  # the function itself returns the mean
     train(net, 1, verbose=True, loss=loss, batch_size=None, reduction=reduction)
     assert capsys.readouterr().out == f"Epoch: 0, Total Error: {total:.3f}\n"
 
@@ -392,7 +392,7 @@ def test_verbose_is_the_default_and_prints_all_epochs(capsys):
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_history_of_a_full_batch_is_what_evaluate_says_before_each_epoch(reduction):
+def test_history_of_a_full_batch_equals_evaluate_before_each_epoch(reduction):
     net = network(3, 4, 2)
     expected = []
 
@@ -416,7 +416,7 @@ def test_history_of_a_full_batch_is_what_evaluate_says_before_each_epoch(reducti
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 @pytest.mark.parametrize("batch_size", [1, 4, None])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_a_function_gives_the_weights_of_the_loss_it_imitates(optimizer, batch_size, shuffle):
+def test_a_function_gives_the_same_weights_as_the_built_in_loss(optimizer, batch_size, shuffle):
     built_in, function = network(3, 4, 2), network(3, 4, 2)
     settings = {
         "optimizer": optimizer,
@@ -442,7 +442,7 @@ def test_a_function_gets_labels_as_rows_in_the_networks_dtype():
     assert seen == [([[0, 0, 1], [1, 0, 0]], np.float32, (2, 3), np.float32)]
 
 
-def test_a_function_sees_a_large_batch_as_a_whole():
+def test_a_function_gets_a_large_batch_in_one_call():
     seen = []
 
     def loss(y_true, y_pred):
@@ -476,7 +476,7 @@ def test_a_function_cannot_change_the_users_targets(shuffle, batch_size):
     y = Y.copy()
 
     def loss(y_true, y_pred):
-        with suppress(ValueError):  # that they are read-only is as good
+        with suppress(ValueError):  # they may also be read-only
             y_true *= 0
         return half_squared_error(y_true, y_pred)
 
@@ -486,8 +486,8 @@ def test_a_function_cannot_change_the_users_targets(shuffle, batch_size):
     np.testing.assert_array_equal(y, Y)
 
 
-def test_a_function_may_reckon_in_the_outputs():
-    # What it is given is its own; neither training nor the accuracy may depend on what it leaves.
+def test_a_function_may_overwrite_its_arguments():
+    # The function gets copies; neither training nor the accuracy may depend on how it changes them.
     def loss(y_true, y_pred):
         y_pred -= y_true
         return np.sum(y_pred**2) / 2 / len(y_pred), y_pred / len(y_pred)
@@ -520,7 +520,7 @@ def test_a_function_may_reckon_in_the_outputs():
     ],
     ids=range(15),
 )
-def test_functions_that_return_something_else(result, got):
+def test_invalid_return_values_of_a_function_raise(result, got):
     def loss(y_true, y_pred):
         return result(y_pred)
 
@@ -540,7 +540,7 @@ def test_an_exception_in_a_function_leaves_the_last_finished_epoch(error):
 
     def loss(y_true, y_pred):
         calls.append(len(y_true))
-        # In the third epoch, in the second of its four batches.
+        # In the second of the four batches of the third epoch.
         if len(calls) == 10:
             raise error("by the user")
         return half_squared_error(y_true, y_pred)
@@ -550,7 +550,7 @@ def test_an_exception_in_a_function_leaves_the_last_finished_epoch(error):
     train(expected, 2, batch_size=3, optimizer="adam", loss=half_squared_error)
     np.testing.assert_array_equal(net.parameters, expected.parameters)
     assert net.history == expected.history
-    # The optimizer starts anew, for its averages are of steps that were taken back.
+    # The optimizer's state is reset, because its averages belong to steps that were undone.
     assert net._state.steps[0] == 0
     assert not net._state.moments.any()
     train(net, 1, loss=half_squared_error)
@@ -582,9 +582,9 @@ def test_divergence(loss, callbacks, capsys):
     assert error.history is net.history
     assert len(error.history["loss"]) == error.epoch
     assert np.isfinite(error.history["loss"]).all()
-    # Only finished epochs are told of.
+    # Only finished epochs are printed.
     assert len(capsys.readouterr().out.splitlines()) == error.epoch
-    # The weights are those of the last epoch that stayed finite.
+    # The weights are those of the last epoch that remained finite.
     assert np.isfinite(net.parameters).all()
     expected, _ = diverging()
     train(expected, **{**settings, "epochs": error.epoch})
@@ -594,17 +594,17 @@ def test_divergence(loss, callbacks, capsys):
 @pytest.mark.parametrize(
     "loss", ["squared_error", half_squared_error], ids=["compiled", "function"]
 )
-def test_training_goes_on_after_divergence(loss):
+def test_training_can_continue_after_divergence(loss):
     net, fresh = (network(3, 4, 2, output="linear") for _ in range(2))
     settings = {"optimizer": cnet.SGD(momentum=0.9), "loss": loss}
     train(net, 3, **settings)
     before = net.parameters.copy()
-    # The loss of the one batch is finite, but not the weights after its step.
+    # The loss of the single batch is finite, but the weights after its step are not.
     with pytest.raises(cnet.DivergenceError) as caught:
         train(net, 3, y=1000 * Y, learning_rate=1e307, batch_size=None, **settings)
     assert caught.value.epoch == 0
     np.testing.assert_array_equal(net.parameters, before)
-    # The optimizer starts anew, as its averages were of other weights.
+    # The optimizer's state is reset, because its averages belong to other weights.
     fresh.parameters[:] = before
     fresh._rng = pickle.loads(pickle.dumps(net._rng))
     assert train(net, 3, **settings) == train(fresh, 3, **settings)
@@ -626,7 +626,7 @@ def test_a_function_that_is_not_finite(value, what):
     np.testing.assert_array_equal(net.parameters, before)
 
 
-def test_divergence_from_weights_that_are_not_finite_already():
+def test_divergence_if_weights_are_not_finite_at_the_start():
     net = network(3, 4, 2)
     net.parameters[0] = np.nan
     with pytest.raises(cnet.DivergenceError) as caught:
@@ -653,7 +653,7 @@ LATENCY, MARGIN = 0.2, 0.2
 
 
 def large(*sizes, n, hidden="sigmoid"):
-    """Return a network and rows enough for many seconds of training."""
+    """Return a network and enough rows for many seconds of training."""
     net = network(*sizes, hidden=hidden, dtype="float32")
     data = np.random.default_rng(0)
     x = data.random((n, sizes[0]), dtype=np.float32)
@@ -732,7 +732,7 @@ def test_ctrl_c_leaves_the_last_finished_epoch():
 
 @pytest.fixture
 def alarm():
-    """Return what sets a handler that is called every 30 ms for as long as the test runs."""
+    """Return a function that sets a handler to be called every 30 ms until the test ends."""
     old = signal.getsignal(signal.SIGALRM)
 
     def every_30_ms(handler):
@@ -752,14 +752,14 @@ def test_the_users_signal_handlers_run_while_the_engine_does(alarm):
     start = time.perf_counter()
     train(net, 1, x, y, batch_size=32)
     end = time.perf_counter()
-    # Signals that wait for the end of the call would come as one.
+    # Signals that waited for the end of the call would arrive as one.
     assert sum(start < moment < end for moment in moments) > 3
     signal.setitimer(signal.ITIMER_REAL, 0)
     train(expected, 1, x, y, batch_size=32)
     assert everything(net) == everything(expected)
 
 
-def test_a_signal_handler_may_raise_what_it_likes(alarm):
+def test_a_signal_handler_may_raise_any_exception(alarm):
     net, x, y = large(64, 600, 600, 600, 10, n=60_000)
     before = net.parameters.copy()
 
@@ -807,7 +807,7 @@ def test_the_gil_is_released_while_the_engine_runs(call, n):
     finally:
         done.set()
         other.join()
-    # With the GIL held the other thread would stand still for about the whole call.
+    # If the GIL were held, the other thread would stop for about the whole call.
     assert longest < duration / 3
 
 
@@ -856,7 +856,7 @@ def test_the_loss_is_remembered():
     train(expected, 5, loss="huber(0.1)")
     train(expected, 5, loss="huber(0.1)")
     assert everything(net) == everything(expected)
-    # A function that fails at once is not remembered.
+    # A function that fails immediately is not remembered.
     with pytest.raises(ValueError, match="loss must return"):
         train(net, loss=lambda y_true, y_pred: 3)
     assert net.evaluate(X, Y) == expected.evaluate(X, Y)
@@ -864,7 +864,7 @@ def test_the_loss_is_remembered():
 
 @pytest.mark.parametrize("loss", ["squared_error", half_squared_error], ids=["named", "function"])
 def test_an_infinite_moment_is_a_divergence(loss):
-    # Adam divides by it ever after: its weight would never move again, and nobody would know.
+    # Adam divides by it from then on: the weight would never change again, without notice.
     net = network(3, 4, 2, output="linear", hidden="relu", dtype="float32")
     before, x = net.parameters.copy(), X.copy()
     x[0] = 1e13
@@ -876,7 +876,7 @@ def test_an_infinite_moment_is_a_divergence(loss):
 
 @pytest.mark.parametrize("finished", [0, 3, 7])
 def test_the_history_of_an_interrupted_group_of_epochs(monkeypatch, finished):
-    # Many epochs to one call of the engine: those that finished before Ctrl-C are recorded.
+    # One engine call for many epochs: those that finished before Ctrl-C are recorded.
     net, expected = network(3, 4, 2), network(3, 4, 2)
 
     def interrupted(*arguments):
@@ -897,21 +897,21 @@ def test_the_history_of_an_interrupted_group_of_epochs(monkeypatch, finished):
 
 
 def test_bias_gradients_of_a_very_large_batch():
-    # The gradient of every row is the same, and so is their mean, whatever their number.
+    # The gradient of every row is the same, and so is their mean, for any number of rows.
     net = cnet.NeuralNetwork(cnet.Layer(1, 1, "linear"), seed=0)
     net.parameters[:] = 0
     n = 1_000_000
     _, gradient = net.loss_and_gradient(
         np.zeros((n, 1), np.float32), np.full(n, 0.3), reduction="sum"
     )
-    # One running sum of a million floats is off by a part in 200; blocks of 512 by 512 eps or so.
+    # A running sum of a million floats is off by 1 part in 200; sums of 512-row blocks, by some 512 eps.
     assert gradient[1] == pytest.approx(-0.3 * n, rel=1e-3)
 
 
-# While it trains
+# Access during training
 
 
-def test_no_room_for_a_run_changes_nothing(monkeypatch):
+def test_a_memory_error_changes_nothing(monkeypatch):
     net = network(3, 4, 2)
     train(net, optimizer="adam")
 
@@ -927,11 +927,11 @@ def test_no_room_for_a_run_changes_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox])
-def test_every_order_is_as_likely(bits):
+def test_all_orders_are_equally_likely(bits):
     n, draws = 4, 24_000
     order = np.empty((draws, n), np.intp)
     engine.shuffle(bits(0), order)
     found, counts = np.unique(order, axis=0, return_counts=True)
     assert [tuple(row) for row in found.tolist()] == sorted(permutations(range(n)))
-    # Chi-squared with 23 degrees of freedom passes 60 once in 30,000 times.
+    # Chi-squared with 23 degrees of freedom exceeds 60 once in 30,000 times.
     assert ((counts - draws / 24) ** 2 / (draws / 24)).sum() < 60

@@ -11,7 +11,7 @@ from reference import PlainPythonNetwork, sigmoid
 import cnet
 from cnet import classic
 
-# The online tutorial: ten points of the plane in two classes, one row at a time
+# The online tutorial: ten points in the plane in two classes, one row at a time
 
 POINTS = [
     *([1.2, 3.1], [2.4, 2.2], [0.7, 1.9], [3.3, 4.0], [1.9, 3.6]),
@@ -22,7 +22,7 @@ ONE_HOT = [[1, 0]] * 5 + [[0, 1]] * 5
 
 
 def online_network(**settings):
-    """Build a network as the tutorial does."""
+    """Build a network like the tutorial does."""
     net = cnet.NeuralNetwork(**settings)
     net.add_layer(2, input_layer=True)
     net.add_layer(2)
@@ -38,7 +38,7 @@ def in_plain_python(net):
 
 
 def shuffled_together():
-    """Alternate the classes, for a network that sees one class at a time forgets the other."""
+    """Alternate the classes, because a network that sees only one class forgets the other."""
     return [i // 2 + 5 * (i % 2) for i in range(10)]
 
 
@@ -70,7 +70,7 @@ def test_online_in_single_precision_is_close():
 
 
 @pytest.mark.parametrize("targets", [ONE_HOT, CLASSES], ids=["one-hot", "labels"])
-def test_online_by_default(targets, capsys):
+def test_online_with_default_settings(targets, capsys):
     net = online_network(seed=0)
     net.train(POINTS, targets, 0.5, 100)
     lines = capsys.readouterr().out.splitlines()
@@ -88,7 +88,7 @@ def test_online_step_by_step():
     for row, expected in zip(POINTS, ONE_HOT, strict=True):
         outputs = plain.forward(row)
         np.testing.assert_allclose(net.forward_propagate(row), outputs, rtol=1e-12)
-        # What it returns is from before the step.
+        # The returned outputs are from before the step.
         np.testing.assert_allclose(net.backward_propagate(row, expected, 0.5), outputs, rtol=1e-12)
         plain.train([row], [expected], 0.5, 1)
     for layer, weights, biases in zip(net.layers, plain.weights, plain.biases, strict=True):
@@ -106,14 +106,14 @@ PROGRESS = [*(f"Training: {tenth} %" for tenth in range(10, 100, 10)), "Training
 
 
 def fullbatch_network(*sizes, seed=1):
-    """Build a network as the tutorial does."""
+    """Build a network like the tutorial does."""
     np.random.seed(seed)
     layers = [classic.Layer(sizes[i], sizes[i + 1]) for i in range(len(sizes) - 1)]
     return classic.NeuralNetwork(*layers), layers
 
 
 def as_printed(text):
-    """Return an array in words, so that line breaks and padding do not matter."""
+    """Return an array as words, so that line breaks and padding do not matter."""
     return str(text).replace("[", " [ ").replace("]", " ] ").split()
 
 
@@ -143,7 +143,7 @@ def test_fullbatch_gives_the_tutorials_numbers(capsys):
     np.testing.assert_allclose(
         hidden, sigmoid(np.array([2, -3]) @ layer1.synaptic_weights), rtol=1e-12
     )
-    # Asked again it says the same, and of many points what it says of each.
+    # A second call gives the same answer, and several points give the same answers as each alone.
     assert str(nn.forward_propagate([2, -3])[1]) == "[0.99942671]"
     hidden, outputs = nn.forward_propagate(INPUTS)
     assert hidden.shape == (15, 4)
@@ -151,7 +151,7 @@ def test_fullbatch_gives_the_tutorials_numbers(capsys):
 
 
 def in_numpy(weights, inputs, outputs, iterations):
-    """Train sigmoid layers without biases as the tutorial does, for any number of them."""
+    """Train any number of sigmoid layers without biases as the tutorial does."""
     weights = [w.copy() for w in weights]
     for _ in range(iterations):
         layers = [inputs]
@@ -177,7 +177,7 @@ def test_fullbatch_with_any_number_of_layers(sizes, iterations, capsys):
         np.testing.assert_allclose(layer.synaptic_weights, weights, rtol=1e-9)
 
 
-def test_asking_between_trainings_changes_nothing():
+def test_predicting_between_trainings_changes_nothing():
     asked, silent = (fullbatch_network(2, 4, 3, 1)[0] for _ in range(2))
     for nn in (asked, silent):
         nn.train(INPUTS, OUTPUTS, 10)
@@ -199,7 +199,7 @@ def test_fullbatch_targets(y):
         np.testing.assert_array_equal(layer.synaptic_weights, other.synaptic_weights)
 
 
-def test_classic_layers_draw_from_numpys_global_random_numbers():
+def test_classic_layers_use_numpys_global_random_state():
     np.random.seed(1)
     first, second = classic.Layer(2, 4), classic.Layer(4, 1)
     np.random.seed(1)
@@ -215,7 +215,7 @@ def test_synaptic_weights_may_be_written_before_and_after_a_network_has_them():
     other = classic.NeuralNetwork(layer, classic.Layer(4, 1))
     assert layer.synaptic_weights.ravel().tolist() == [3, 0, 0, 0, 0, 0, 0, 0]
     assert layer.synaptic_weights.dtype == np.float64
-    # After it as well, in place and as a whole; what is given is copied.
+    # Also after it, in place and as a whole; assigned arrays are copied.
     layer.synaptic_weights[1] = 2
     values = np.ones((4, 1))
     other.layer2.synaptic_weights = values
@@ -223,7 +223,7 @@ def test_synaptic_weights_may_be_written_before_and_after_a_network_has_them():
     hidden, output = other.forward_propagate([1, 1])
     np.testing.assert_allclose(hidden, sigmoid(np.array([5.0, 2, 2, 2])), rtol=1e-14)
     np.testing.assert_allclose(output, sigmoid(hidden.sum(keepdims=True)), rtol=1e-14)
-    # += reads, adds and sets.
+    # += reads, adds and assigns.
     layer1.synaptic_weights += 1
     np.random.seed(1)
     np.testing.assert_array_equal(layer1.synaptic_weights, 2 * np.random.random((2, 4)) - 1 + 1)
@@ -295,11 +295,11 @@ def test_classic_errors(call, error, words, capsys):
         call(nn)
     for layer, weights in zip(layers, before, strict=True):
         np.testing.assert_array_equal(layer.synaptic_weights, weights)
-    # Not a word of progress before the refusal.
+    # Nothing is printed before the error.
     assert capsys.readouterr().out == ""
 
 
-def test_classic_layers_of_a_refused_network_keep_their_weights():
+def test_layers_keep_their_weights_if_creating_a_classic_network_fails():
     layer, other = classic.Layer(2, 4), classic.Layer(3, 1)
     weights = layer.synaptic_weights.copy()
     with refused("layer 2 must take 4 inputs"):

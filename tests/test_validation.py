@@ -1,4 +1,4 @@
-"""Rows that are not trained on, weights of classes, and what is refused before training starts."""
+"""Held-out rows, class weights, and invalid arguments that raise before training starts."""
 
 import tracemalloc
 
@@ -20,13 +20,13 @@ def train(net, epochs=4, x=X, y=Y, learning_rate=0.1, **settings):
 
 
 def half_squared_error(y_true, y_pred):
-    """Do in NumPy what squared_error does, by the mean of the rows."""
+    """Compute squared_error in NumPy, with the mean over rows."""
     d = y_pred - y_true
     return np.sum(d * d) / 2 / len(d), d / len(d)
 
 
 class Batches(cnet.Callback):
-    """Has every batch be a call of the engine."""
+    """Makes every batch a separate engine call."""
 
     def on_batch_end(self, network, batch, logs):
         pass
@@ -37,7 +37,7 @@ class Batches(cnet.Callback):
 
 @pytest.mark.parametrize("loss", ["squared_error", "huber", half_squared_error], ids=str)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean"])
-def test_validation_is_what_evaluate_says_after_each_epoch(loss, reduction):
+def test_validation_equals_evaluate_after_each_epoch(loss, reduction):
     net, plain = (network(3, 4, l2=0.1).add_layer(2, l1=0.01) for _ in range(2))
     weights = [] if callable(loss) else [np.linspace(0, 2, 7)]
     expected = []
@@ -58,7 +58,7 @@ def test_validation_is_what_evaluate_says_after_each_epoch(loss, reduction):
     np.testing.assert_allclose(found, expected, rtol=1e-13)
     assert len(set(found)) == 4
     assert all(type(value) is float for values in history.values() for value in values)
-    # What is not trained on changes nothing of the training.
+    # The validation does not change the training.
     assert train(plain, **settings)["loss"] == history["loss"]
     np.testing.assert_array_equal(net.parameters, plain.parameters)
 
@@ -74,7 +74,7 @@ def test_validation_data_in_other_forms(kind):
     train(net, y=LABELS, validation_data=(OTHER[0][0], 1))
 
 
-def test_lines_with_validation(capsys):
+def test_printed_lines_include_the_validation(capsys):
     history = train(
         network(3, 2), 2, verbose=True, validation_data=OTHER, metrics="mae", schedule="step(1)"
     )
@@ -85,7 +85,7 @@ def test_lines_with_validation(capsys):
         assert rest == [f"{name}: {history[name][epoch]:.4g}" for name in names]
 
 
-# A share of the rows
+# Holding out a fraction of the rows
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -94,8 +94,8 @@ def test_lines_with_validation(capsys):
     ("split", "held_out"), [(0.2, 4), (0.01, 1), (0.95, 19), (0.5, 10), (0.33, 7)]
 )
 def test_held_out_rows(shuffle, cut, split, held_out):
-    """They are as many as that share, never trained on, and the others are all trained on."""
-    # Row r has r as its target and moves the r-th weight alone.
+    """They are the right fraction and never trained on, and all other rows are trained on."""
+    # Row r has r as its target and changes only the r-th weight.
     net = network(20, 1, output="linear")
     net.parameters[...] = -1
     seen = []
@@ -113,11 +113,11 @@ def test_held_out_rows(shuffle, cut, split, held_out):
     if not shuffle:
         assert trained_on.tolist() == list(range(20 - held_out))
     others = np.setdiff1d(rows, trained_on).tolist()
-    # Before training of the held out alone, and then of both; the same rows all the time.
+    # Called before training with the held-out rows only, then with both; always the same rows.
     assert seen == [others] + [trained_on.tolist(), others] * 3
 
 
-def test_other_rows_are_drawn_each_time():
+def test_different_rows_are_held_out_each_time():
     def drawn(net):
         net.parameters[...] = -1
         train(net, 1, np.eye(20), np.arange(20.0), validation_split=0.5)
@@ -148,7 +148,7 @@ def test_the_last_rows_as_validation_data(cut, y, batch_size):
 
 @pytest.mark.parametrize("split", ["compiled", "metrics"])
 def test_x_is_not_copied(split):
-    """But for the rows that are held out."""
+    """Except for the held-out rows."""
     x = np.random.default_rng(0).random((20_000, 100), np.float32)
     y = x[:, :1].copy()
     net = network(100, 2, 1, dtype="float32")
@@ -161,14 +161,14 @@ def test_x_is_not_copied(split):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # Of x the held out rows and, for metrics, some at a time; orders of rows; scratch of the threads.
+    # Held-out rows of x and, for metrics, some rows at a time; orders of rows; the threads' scratch.
     assert peak < x.nbytes * (0.1 + 0.41 * bool(metrics)) + 20_000 * 8 * 6 + 2_000_000
     if metrics:
         expected = np.mean((net.predict(x[:18_000]) - y[:18_000]) ** 2, dtype=np.float64)
         assert history["mse"] == [pytest.approx(expected, rel=1e-6)]
 
 
-# Weights of classes
+# Class weights
 
 
 def trained(y, n_outputs=2, output="softmax", **settings):
@@ -190,7 +190,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean"])
 @pytest.mark.parametrize("sample_weight", [None, np.linspace(0, 2, 20)], ids=["alone", "and rows'"])
-def test_class_weights_are_weights_of_rows(form, reduction, sample_weight):
+def test_class_weights_equal_sample_weights(form, reduction, sample_weight):
     y, n_outputs, output = FORMS[form]
     weights = np.where(LABELS == 1, 0.25, 3)
     weights = weights if sample_weight is None else weights * sample_weight
@@ -207,7 +207,7 @@ def test_class_weights_are_weights_of_rows(form, reduction, sample_weight):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_balanced_classes_as_scikit_learn(form):
+def test_balanced_class_weights_match_scikit_learn(form):
     weights = pytest.importorskip(
         "sklearn.utils.class_weight", reason="scikit-learn is not installed"
     ).compute_sample_weight("balanced", LABELS)
@@ -217,8 +217,8 @@ def test_balanced_classes_as_scikit_learn(form):
 
 
 @pytest.mark.parametrize("y", [LABELS, np.eye(4)[LABELS]], ids=["labels", "one-hot"])
-def test_classes_that_do_not_occur(y):
-    """Of four classes two are there: they share all, and the others may have weights as well."""
+def test_class_weights_if_some_classes_do_not_occur(y):
+    """Two of four classes occur: they share the total weight; the others may have weights too."""
     counts = np.bincount(LABELS)
     weights = (20 / (2 * counts))[LABELS]
     expected, _ = trained(y, 4, sample_weight=weights)
@@ -228,8 +228,8 @@ def test_classes_that_do_not_occur(y):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_only_the_rows_that_are_trained_on_are_balanced():
-    # All of class 0 that is trained on is one row; the rest is held out.
+def test_balanced_weights_ignore_held_out_rows():
+    # Only one training row has class 0; the others are held out.
     y = np.array([0] + [1] * 9 + [0] * 10)
     split, given = network(3, 4, 2, output="softmax"), network(3, 4, 2, output="softmax")
     how = {"class_weight": "balanced", "shuffle": False}
@@ -239,11 +239,11 @@ def test_only_the_rows_that_are_trained_on_are_balanced():
     np.testing.assert_array_equal(split.parameters, given.parameters)
 
 
-def test_empty_class_weights_are_none():
+def test_empty_class_weights_have_no_effect():
     np.testing.assert_array_equal(trained(LABELS, class_weight={})[0], trained(LABELS)[0])
 
 
-def test_losses_of_classes_without_weight_do_not_count():
+def test_classes_without_weight_are_ignored_in_the_loss():
     ones = LABELS == 1
     how = {"reduction": "sum", "batch_size": None, "shuffle": False}
     net, fewer = network(3, 4, 2, output="softmax"), network(3, 4, 2, output="softmax")
@@ -256,7 +256,7 @@ def test_losses_of_classes_without_weight_do_not_count():
 # The mean over weights
 
 
-def test_the_mean_over_weights_is_that_of_batches():
+def test_the_weighted_mean_is_computed_per_batch():
     net = network(3, 4, 2)
     weights = np.linspace(0, 3, 20)
     errors = np.sum((net.predict(X) - Y) ** 2, axis=1) / 2
@@ -273,7 +273,7 @@ def test_the_mean_over_weights_is_that_of_batches():
     assert history["loss"] == [pytest.approx(np.sum(of_batches) / 20, rel=1e-12)]
 
 
-def test_the_scale_of_weights_does_not_matter_to_their_mean():
+def test_the_weighted_mean_does_not_depend_on_the_scale_of_weights():
     nets = [network(3, 4, 2) for _ in range(3)]
     weights = np.linspace(0.1, 3, 20)
     how = {"reduction": "weighted_mean", "batch_size": 3, "optimizer": "sgd"}
@@ -284,7 +284,7 @@ def test_the_scale_of_weights_does_not_matter_to_their_mean():
     assert not np.allclose(nets[0].parameters, nets[2].parameters, rtol=1e-4)
 
 
-def test_without_weights_it_is_the_mean():
+def test_the_weighted_mean_without_weights_is_the_mean():
     net, plain = network(3, 4, 2), network(3, 4, 2)
     assert train(net, batch_size=3, reduction="weighted_mean") == train(plain, batch_size=3)
     np.testing.assert_array_equal(net.parameters, plain.parameters)
@@ -292,7 +292,7 @@ def test_without_weights_it_is_the_mean():
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, None])
-def test_batches_without_any_weight(batch_size):
+def test_batches_whose_weights_are_all_zero(batch_size):
     net = network(3, 4, 2)
     before = net.parameters.copy()
     how = {"reduction": "weighted_mean", "sample_weight": np.zeros(20)}
@@ -302,12 +302,12 @@ def test_batches_without_any_weight(batch_size):
     assert net.evaluate(X, Y, **how)["loss"] == 0
 
 
-# What is refused
+# Invalid arguments
 
 
 @pytest.fixture
 def net():
-    """Return a network with an optimizer's state, a loss and a history to lose."""
+    """Return a network with optimizer state, a loss and a history to lose."""
     net = network(3, 4, 2)
     train(net, 2, optimizer="adam", loss="huber")
     return net
@@ -415,7 +415,7 @@ def net():
         ),
     ],
 )
-def test_settings_that_are_refused(net, settings, words, error):
+def test_invalid_settings_raise(net, settings, words, error):
     with refused(*words, error=error, of=[net]):
         train(net, **{"optimizer": "rprop", **settings})
 
@@ -427,7 +427,7 @@ def test_class_weights_beyond_float32():
 
 
 class BrokenError(Exception):
-    """What a function of the user's raises."""
+    """Raised by a user's function."""
 
 
 @pytest.mark.parametrize(
@@ -440,7 +440,7 @@ class BrokenError(Exception):
         ("loss", {"validation_split": 0.5}),
     ],
 )
-def test_what_fails_on_validation_data_fails_before_training(net, what, validation):
+def test_functions_that_fail_on_validation_data_fail_before_training(net, what, validation):
     def fail(y_true, y_pred):
         raise BrokenError(what)
 
@@ -458,14 +458,14 @@ def test_what_fails_on_validation_data_fails_before_training(net, what, validati
 @pytest.mark.parametrize("where", ["training", "validation"])
 @pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt])
 def test_a_metric_that_fails_after_some_epochs(where, error):
-    """The epoch is taken back: it is not in the history, nor are its weights there."""
+    """The epoch is undone: neither the history nor the weights include it."""
     net, expected = network(3, 4, 2), network(3, 4, 2)
     calls = {"training": 0, "validation": 0}
 
     def fail(y_true, y_pred):
         which = "validation" if len(y_true) == 7 else "training"
         calls[which] += 1
-        # After the third epoch; on validation data it is called before the first, too.
+        # After the third epoch; on validation data the function is also called before the first.
         if which == where and calls[which] == 3 + (where == "validation"):
             raise error("by the user")
         return 0.5
@@ -477,7 +477,7 @@ def test_a_metric_that_fails_after_some_epochs(where, error):
     assert net.history == history
     assert {len(values) for values in net.history.values()} == {2}
     np.testing.assert_array_equal(net.parameters, expected.parameters)
-    # The optimizer starts anew, for its averages are of steps that were taken back.
+    # The optimizer's state is reset, because its averages belong to steps that were undone.
     assert net._state.steps[0] == 0
     assert not net._state.moments.any()
     assert len(train(net, 2)["loss"]) == 2

@@ -1,7 +1,7 @@
-"""Matrix product over any strides, C = S + A B, from register tiles and zero-padded panels of B.
+"""Matrix product C = S + A B with arbitrary strides, from register tiles and zero-padded panels of B.
 
-S is what the sums start from: NULL for zeros, a row of biases with a stride of 0, or C itself. How the sum
-over k of an element of C is ordered depends on the shapes alone, not on how the product is shared out.
+S contains the initial sums: NULL for zeros, a row of biases with a stride of 0, or C itself. The order of
+summation over k depends only on the shapes, not on how the product is split among threads.
 """
 
 from libc.string cimport memset
@@ -18,7 +18,7 @@ cdef extern from "tile.h" nogil:
     float* tile_zeros_f32
     double* tile_zeros_f64
 
-    # Of one element or more.
+    # Copies at least one element.
     void copy_few(void* to, const void* start, size_t n_bytes) noexcept
     void prefetch(const void* start, size_t n_bytes) noexcept
 
@@ -72,30 +72,31 @@ cdef extern from "tile.h" nogil:
 
 
 cdef enum:
-    # Depth of a panel, which stays in the nearest caches while the rows of A pass; measured, of 128 to 512.
+    # Depth of a panel, which stays in the nearest caches while rows of A pass. Measured: best of 128 to 512.
     PANEL_DEPTH = 384
-    # Depth of the last one, at the most: a shallow one would cost a pass over C like the others.
+    # Maximum depth of the last panel. A separate shallow panel would cost a pass over C like any other.
     LAST_DEPTH = 432
-    # Elements up to which a whole matrix stays in the first-level cache.
+    # Number of elements up to which a matrix stays in the L1 cache, and needs no packing.
     IN_PLACE_SIZE = 4096
-    # Multiplications that are worth waking another thread for, some 20 microseconds.
-    SHARED_WORK = 2000000
-    # Columns that would leave most of the narrowest tile idle, and rows that are taken together then.
+    # Minimum number of multiplications to wake another thread; this is about 20 microseconds of work.
+    MIN_PARALLEL_WORK = 2000000
+    # Up to this many columns would leave most of the narrowest tile idle.
     NARROW = 4
+    # Rows per block of a product with few columns.
     NARROW_ROWS = 256
-    # Rows to prefetch ahead.
-    PACKED_AHEAD = 8
-    # Rows that are whole tiles of every height.
-    SHARED_ROWS = 24
+    # Number of rows to prefetch ahead.
+    PREFETCH_ROWS = 8
+    # A number of rows that is a multiple of every tile height.
+    ROW_GRANULARITY = 24
 
 
 cdef inline Py_ssize_t ceiling(Py_ssize_t n, Py_ssize_t divisor) noexcept nogil:
-    """n / divisor, rounded up."""
+    """ceil(n / divisor)"""
     return (n + divisor - 1) // divisor
 
 
 cdef inline Py_ssize_t widest_tile(const real* like) noexcept nogil:
-    """Columns of the widest tile, two vectors of the dtype."""
+    """Number of columns of the widest tile: two vectors of the dtype."""
     if real is float:
         return tile_wide_f32_width
     else:
@@ -103,7 +104,7 @@ cdef inline Py_ssize_t widest_tile(const real* like) noexcept nogil:
 
 
 cdef inline Py_ssize_t tile_width(Py_ssize_t columns, const real* like) noexcept nogil:
-    """Columns of the tile for so many columns left."""
+    """Number of columns of the best tile for the remaining columns."""
     if real is float:
         return tile_width_f32(columns)
     else:
@@ -111,7 +112,7 @@ cdef inline Py_ssize_t tile_width(Py_ssize_t columns, const real* like) noexcept
 
 
 cdef inline const real* zeros(const real* like) noexcept nogil:
-    """A row of the widest tile."""
+    """A row of zeros for the widest tile."""
     if real is float:
         return <const float*>tile_zeros_f32
     else:
@@ -119,7 +120,7 @@ cdef inline const real* zeros(const real* like) noexcept nogil:
 
 
 cdef inline Py_ssize_t panel_size(const real* like) noexcept nogil:
-    """Elements of scratch that a thread needs for `gemm`: a panel of B, a tile of C, a row of S."""
+    """Scratch elements per thread for `gemm`: a panel of B, a tile of C and a row of S."""
     return (LAST_DEPTH + TILE_ROWS_NARROW + 1) * widest_tile(like)
 
 
@@ -139,9 +140,9 @@ cdef inline void pack_panel(
             copy_few(panel + p * width, b + p * b_row, columns * sizeof(real))
     elif b_column == 1:
         for p in range(depth):
-            # Rows far apart, which the processor does not see coming.
-            if p + PACKED_AHEAD < depth:
-                prefetch(b + (p + PACKED_AHEAD) * b_row, width * sizeof(real))
+            # The rows are too far apart for the hardware prefetcher.
+            if p + PREFETCH_ROWS < depth:
+                prefetch(b + (p + PREFETCH_ROWS) * b_row, width * sizeof(real))
             for j in range(width):
                 panel[p * width + j] = b[p * b_row + j]
     elif b_row == 1:
@@ -152,11 +153,11 @@ cdef inline void pack_panel(
 
 
 cdef inline Py_ssize_t packed_size(Py_ssize_t n, Py_ssize_t k, const real* like) noexcept nogil:
-    """Elements of k x n in panels, the last of them padded."""
+    """Elements of a k x n matrix packed into panels, including the padding of the last panel."""
     return k * ceiling(n, widest_tile(like)) * widest_tile(like)
 
 
-# A matrix to be packed as the threads of a team see it, which take one panel each.
+# A packing job for the thread pool; each part is one panel.
 cdef struct Packing:
     Py_ssize_t n
     Py_ssize_t k
@@ -185,10 +186,10 @@ cdef inline void pack(
     Py_ssize_t k,
     const real* b,  # IN, k x n
     Py_ssize_t b_row,
-    real* packed,  # OUT, packed_size elements: panels of all k rows, one behind the other
+    real* packed,  # OUT, packed_size elements: consecutive panels, each of all k rows
     int threads,
 ) noexcept nogil:
-    """B as `gemm_packed` wants it, for products that share it."""
+    """Packs B for `gemm_packed`, so that several products can share it."""
     cdef Packing packing = Packing(n, k, b, b_row, packed)
     if real is float:
         team_run(threads, ceiling(n, widest_tile(b)), pack_part_f32, &packing)
@@ -249,7 +250,7 @@ cdef inline void multiply_panel(
             tile(width, rows, depth, a + i * a_row, a_row, a_column, b, b_row,
                  s + i * s_row, s_row, c + i * c_row, c_row)
         else:
-            # The tile is wider than what is left of C.
+            # The tile is wider than the remaining columns of C.
             if s_row == 0:
                 tile(width, rows, depth, a + i * a_row, a_row, a_column, b, b_row, s, 0, edge, width)
             else:
@@ -276,7 +277,7 @@ cdef inline void multiply_few_columns(
     Py_ssize_t c_row,
     real* edge,  # scratch, NARROW x the widest tile
 ) noexcept nogil:
-    """C = S + A B by tiles of the transpose, C' = S' + B' A', whose rows are long."""
+    """C = S + A B, computed in tiles of the transpose, C' = S' + B' A', because its rows are long."""
     cdef Py_ssize_t i = 0, j, r, width = widest_tile(c)
     while i < m:
         for j in range(columns):
@@ -296,11 +297,11 @@ cdef inline void multiply_row(
     Py_ssize_t a_column,
     const real* b,  # IN, k x n, contiguous rows
     Py_ssize_t b_row,
-    bint b_padded,  # two vectors behind it can be read
+    bint b_padded,  # whether two vectors after B can be read
     const real* s,  # IN, n, or NULL
     real* c,  # OUT, n, may be s
 ) noexcept nogil:
-    """C = S + A B for a single row of A, whose B is read once and not worth a panel."""
+    """C = S + A B for a single row of A. B is read only once, so packing it would not pay."""
     if real is float:
         multiply_row_f32(n, k, a, a_column, b, b_row, b_padded, s, c)
     else:
@@ -353,7 +354,7 @@ cdef inline void multiply_transposed(
     const real* s,  # IN, m x n, contiguous rows, or NULL
     real* c,  # OUT, m x n, contiguous rows, may be s
 ) noexcept nogil:
-    """C = S + A B' for few sums, which are long."""
+    """C = S + A B' for few but long sums."""
     if n == 1:
         m, n, a, b, a_row, b_row = n, m, b, a, b_row, a_row
     if real is float:
@@ -372,7 +373,7 @@ cdef inline void multiply_columns(
     const real* b,  # IN, k x n, contiguous rows
     real* c,  # OUT, m x n, contiguous rows
 ) noexcept nogil:
-    """C = A B for few rows of A and of B, which is used where it lies."""
+    """C = A B for few rows of A and B. B is used in place."""
     cdef Py_ssize_t j = 0, width
     cdef const real* none = NULL
     while j < n:
@@ -402,11 +403,11 @@ cdef inline void outer_product(
                 c[i * n + j] = s[i * s_row + j] + a_i * b[j * b_column]
         else:
             for j in range(n):
-                # A sum from 0 as all others, which -0 would not be.
+                # Adding to 0 turns -0 into 0, as in all other products.
                 c[i * n + j] = zero + a_i * b[j * b_column]
 
 
-# A product as the threads of a team see it, which take a block of rows by some tiles of columns each.
+# A product job for the thread pool; each part is a block of rows by some tiles of columns.
 cdef struct Product:
     Py_ssize_t m
     Py_ssize_t n
@@ -417,13 +418,13 @@ cdef struct Product:
     const void* b
     Py_ssize_t b_row
     Py_ssize_t b_column
-    bint packed  # b is what `pack` makes of it
+    bint packed  # whether b was packed by `pack`
     const void* s
     Py_ssize_t s_row
     void* c
     void* scratch
     Py_ssize_t scratch_step
-    Py_ssize_t rows  # of a part
+    Py_ssize_t rows  # rows of a part
     Py_ssize_t columns
     Py_ssize_t row_parts
 
@@ -431,7 +432,7 @@ cdef struct Product:
 cdef inline void multiply_part(
     const Product* product, Py_ssize_t part, Py_ssize_t thread, real* c
 ) noexcept nogil:
-    """C = S + A B for one part; depth by depth, so that as much of A stays in cache for all columns."""
+    """C = S + A B for one part, one depth at a time, so that this much of A stays in cache for all columns."""
     cdef Py_ssize_t n = product.n, k = product.k
     cdef Py_ssize_t i = (part % product.row_parts) * product.rows
     cdef Py_ssize_t first = (part // product.row_parts) * product.columns
@@ -460,8 +461,8 @@ cdef inline void multiply_part(
             if product.packed:
                 b = <const real*>product.b + j * k + p * width
                 b_row = width
-            # Whole contiguous rows are used where they lie, unless many tiles will read them out of a
-            # matrix that is too large for the first-level cache.
+            # Whole contiguous rows are used in place, unless many tiles read them and the matrix is too
+            # large for the L1 cache.
             elif product.b_column != 1 or columns < width or (
                     m > 4 * TILE_ROWS_WIDE and depth * b_row > IN_PLACE_SIZE):
                 pack_panel(depth, columns, width, b, b_row, product.b_column, panel)
@@ -492,7 +493,7 @@ cdef inline void multiply_part_f64(void* product, Py_ssize_t part, Py_ssize_t th
     multiply_part(<const Product*>product, part, thread, <double*>(<const Product*>product).c)
 
 
-cdef inline void gemm_by_columns(
+cdef inline void gemm_transposed(
     Py_ssize_t m,
     Py_ssize_t n,
     Py_ssize_t k,
@@ -507,7 +508,7 @@ cdef inline void gemm_by_columns(
     Py_ssize_t scratch_step,
     int threads,
 ) noexcept nogil:
-    """C = S + A B for few columns, by their transpose B^T A^T, whose tiles are wide."""
+    """C = S + A B for few columns, computed as the transpose B' A', whose tiles are wide."""
     cdef Py_ssize_t first = 0, i, j, rows
     cdef const real* none = NULL
     cdef real transposed[NARROW * NARROW_ROWS]
@@ -531,18 +532,18 @@ cdef inline void gemm(
     Py_ssize_t a_column,
     const real* b,  # IN, k x n
     Py_ssize_t b_row,
-    Py_ssize_t b_column,  # this or the last is 1
+    Py_ssize_t b_column,  # b_row or b_column is 1
     const real* s,  # IN, m x n, or NULL
     Py_ssize_t s_row,  # n, or 0
     real* c,  # OUT, m x n, contiguous rows, may be s
-    real* scratch,  # panel_size elements for each thread
-    Py_ssize_t scratch_step,  # from one thread's to the next one's
+    real* scratch,  # panel_size elements per thread
+    Py_ssize_t scratch_step,  # offset between the scratch of consecutive threads
     int threads,
 ) noexcept nogil:
     """C = S + A B."""
     cdef Product product
     cdef Py_ssize_t rows = m, columns = n, row_parts = 1, column_parts = 1, tiles
-    # Vectors: C and C^T are the same to memory.
+    # If C is a vector, C and its transpose have the same layout.
     if n == 1 and a_column == 1 and b_row == 1 and s != c:
         dot_rows(m, k, b, a, a_row, s, s_row, c)
         return
@@ -559,15 +560,16 @@ cdef inline void gemm(
         outer_product(m, n, a, a_row, b, b_column, s, s_row, c)
         return
     if n <= NARROW and m > NARROW and a_row == 1 and b_column == 1:
-        gemm_by_columns(
+        gemm_transposed(
             m, n, k, a, a_column, b, b_row, s, s_row, c, scratch, scratch_step, threads)
         return
-    if threads > 1 and m * n * k >= SHARED_WORK:
-        # A few more parts than threads, for one that is held up; of whole tiles.
+    if threads > 1 and m * n * k >= MIN_PARALLEL_WORK:
+        # Several parts per thread, so that a delayed thread does fewer; parts consist of whole tiles.
         tiles = ceiling(n, widest_tile(c))
         columns = ceiling(tiles, min(tiles, 4 * threads)) * widest_tile(c)
         column_parts = ceiling(n, columns)
-        rows = ceiling(ceiling(m, ceiling(4 * threads, column_parts)), SHARED_ROWS) * SHARED_ROWS
+        rows = ceiling(m, ceiling(4 * threads, column_parts))
+        rows = ceiling(rows, ROW_GRANULARITY) * ROW_GRANULARITY
         row_parts = ceiling(m, rows)
     product = Product(
         m, n, k, a, a_row, a_column, b, b_row, b_column, False, s, s_row, c,
@@ -593,7 +595,7 @@ cdef inline void gemm_packed(
     real* c,  # OUT, m x n, contiguous rows, may be s
     real* scratch,  # panel_size elements
 ) noexcept nogil:
-    """C = S + A B, by one thread."""
+    """C = S + A B, on one thread."""
     cdef Product product = Product(
         m, n, k, a, a_row, a_column, packed, 0, 0, True, s, s_row, c, scratch, 0, m, n, 1)
     multiply_part(&product, 0, 0, c)

@@ -1,8 +1,8 @@
-/* 1 / (sqrt(v) scale + epsilon), by which the adaptive optimizers multiply their steps.
+/* 1 / (sqrt(v) scale + epsilon), the factor by which the adaptive optimizers multiply their steps.
  *
- * In float32 the processor's estimates of a reciprocal root and of a reciprocal, each made good to about
- * 2 ulp by one step of Newton's method, take half the time of a square root and a division, which moreover
- * stumble over subnormal numbers. There are no such estimates in float64 below AVX-512.
+ * In float32 this uses the processor's estimates of the reciprocal square root and the reciprocal. One step
+ * of Newton's method refines each to about 2 ulp. This takes half the time of a square root and a division,
+ * which are also slow on subnormal numbers. Without AVX-512 there are no such estimates for float64.
  */
 #ifndef CNET_ROOT_H
 #define CNET_ROOT_H
@@ -27,11 +27,12 @@ typedef __m256 root_vector;
 typedef __m128 root_vector;
 #endif
 
-/* In place, and in whole vectors: what lies after the n values, to the next multiple of 16, is lost. */
+/* Works in place on whole vectors: values after the first n, up to the next multiple of 16, are overwritten. */
 static inline void reciprocal_root_f32(ptrdiff_t n, float *v, float scale, float epsilon)
 {
     enum { lanes = sizeof(root_vector) / sizeof(float) };
-    /* Of zero and of subnormal numbers the estimate is infinite. A NaN, second, comes through. */
+    /* Clamp zero and subnormal numbers, whose estimate is infinite. Max returns its second operand if one is
+     * NaN, so NaN is preserved. */
     const root_vector least = CNET_ROOT_SIMD(set1_ps)(FLT_MIN);
     for (ptrdiff_t i = 0; i < n; i += lanes) {
         root_vector v_i = CNET_ROOT_SIMD(max_ps)(least, CNET_ROOT_SIMD(loadu_ps)(v + i));

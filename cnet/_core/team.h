@@ -1,12 +1,12 @@
-/* A team of threads that share out the parts of a loop.
+/* A pool of threads that splits the parts of a loop among its threads.
  *
  *     team_run(size, parts, task, context)
  *
  * calls task(context, part, thread) once for every part, on the calling thread (number 0) and on up to
- * size - 1 workers, which take the next part as soon as they are free; it returns when all are done.
- * Workers are started when first wanted, look for work for some microseconds after the last and then
- * sleep. A team serves one caller at a time; another one, meanwhile, does all its parts itself. A process
- * made by fork starts without workers.
+ * size - 1 workers. Each thread takes the next part as soon as it is free. team_run returns when all parts
+ * are done. Workers are started on first use. After their last part they spin for some microseconds and then
+ * sleep. The pool serves one caller at a time; meanwhile, any other caller does all its parts itself. After
+ * a fork, the child process starts without workers.
  */
 #ifndef CNET_TEAM_H
 #define CNET_TEAM_H
@@ -30,14 +30,14 @@ typedef void (*team_task)(void *context, ptrdiff_t part, ptrdiff_t thread);
 #define TEAM_PAUSE() atomic_signal_fence(memory_order_seq_cst)
 #endif
 
-/* Looks at the ticket before a worker goes to sleep, some 200 microseconds: a step of training, whose parts
- * that are not worth sharing it waits out, for to be woken takes as long. */
-#define TEAM_LOOKS_OF_WORKER 8000
-/* Looks at a worker that has been held up before its caller lets other processes have the core. */
-#define TEAM_LOOKS_OF_CALLER 2000
+/* Spins of a worker before it sleeps, about 200 microseconds. Waking up takes as long, so a worker spins
+ * through the serial parts of a training step. */
+#define TEAM_WORKER_SPINS 8000
+/* Spins of the caller, waiting for a delayed worker, before it yields the core to other processes. */
+#define TEAM_CALLER_SPINS 2000
 
-/* What is to be done, in one word that a part is claimed from by adding 1: from the lowest bits, the next
- * part, the number of parts, and how many threads may take some. */
+/* The ticket holds the current job in one word; adding 1 claims a part. Starting at the lowest bits: the
+ * next part, the number of parts, and the number of threads that may claim parts. */
 #define TEAM_PART_BITS 24
 #define TEAM_PARTS_MASK (((uint64_t)1 << TEAM_PART_BITS) - 1)
 
@@ -60,7 +60,8 @@ static inline int team_has_part(uint64_t ticket, ptrdiff_t thread)
         && (uint64_t)thread < ticket >> (2 * TEAM_PART_BITS);
 }
 
-/* The next part, or -1. Task and context are read after a part is claimed, and stand until it is done. */
+/* Claims the next part, or returns -1. Task and context are read after a part is claimed, and do not change
+ * until it is done. */
 static inline ptrdiff_t team_claim(ptrdiff_t thread)
 {
     uint64_t ticket = atomic_load_explicit(&team.ticket, memory_order_acquire);
@@ -83,24 +84,24 @@ static void team_sleep(ptrdiff_t thread)
 static void *team_work(void *number)
 {
     const ptrdiff_t thread = (ptrdiff_t)number;
-    for (int looks = 0;;) {
+    for (int spins = 0;;) {
         ptrdiff_t part = team_claim(thread);
         if (part >= 0) {
             team.task(team.context, part, thread);
             atomic_fetch_add(&team.done, 1);
-            looks = 0;
-        } else if (++looks < TEAM_LOOKS_OF_WORKER) {
+            spins = 0;
+        } else if (++spins < TEAM_WORKER_SPINS) {
             TEAM_PAUSE();
         } else {
             team_sleep(thread);
-            looks = 0;
+            spins = 0;
         }
     }
     return NULL;
 }
 
-/* In the child of a fork: the workers are gone, and whoever held the locks. */
-static void team_forget(void)
+/* Called in the child of a fork, where neither the workers nor the holders of the locks exist. */
+static void team_reset_after_fork(void)
 {
     static const pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     static const pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
@@ -113,19 +114,19 @@ static void team_forget(void)
     atomic_flag_clear(&team.busy);
 }
 
-static int team_watches_forks = 0;
+static int team_handles_forks = 0;
 
-/* Workers enough for so many threads, or as many as the system gives. */
-static void team_hire(int size)
+/* Starts workers for `size` threads in total, or as many as the system allows. */
+static void team_start_workers(int size)
 {
     pthread_attr_t attributes;
     sigset_t all, before;
     if (team.workers >= size - 1)
         return;
-    if (!team_watches_forks || pthread_attr_init(&attributes) != 0)
+    if (!team_handles_forks || pthread_attr_init(&attributes) != 0)
         return;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    /* Signals are for the threads of the program. */
+    /* Workers block all signals, which the program's own threads handle. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (team.workers < size - 1) {
@@ -140,7 +141,7 @@ static void team_hire(int size)
 
 static void team_run(int size, ptrdiff_t parts, team_task task, void *context)
 {
-    /* Threads of Python that compute at the same time share the cores. */
+    /* Python threads that compute at the same time share the cores. */
     const int callers = atomic_load_explicit(&team.callers, memory_order_relaxed);
     size = callers > 1 ? size / callers : size;
     size = size < parts ? size : (int)parts;
@@ -149,7 +150,7 @@ static void team_run(int size, ptrdiff_t parts, team_task task, void *context)
             task(context, part, 0);
         return;
     }
-    team_hire(size);
+    team_start_workers(size);
     team.task = task;
     team.context = context;
     atomic_store(&team.done, 0);
@@ -164,8 +165,8 @@ static void team_run(int size, ptrdiff_t parts, team_task task, void *context)
         task(context, part, 0);
         own++;
     }
-    for (int looks = 0; atomic_load(&team.done) + own < parts; looks++) {
-        if (looks < TEAM_LOOKS_OF_CALLER)
+    for (int spins = 0; atomic_load(&team.done) + own < parts; spins++) {
+        if (spins < TEAM_CALLER_SPINS)
             TEAM_PAUSE();
         else
             sched_yield();
@@ -173,17 +174,17 @@ static void team_run(int size, ptrdiff_t parts, team_task task, void *context)
     atomic_flag_clear(&team.busy);
 }
 
-/* Around the work of a thread of Python, which has the GIL here. */
+/* A Python thread calls team_enter before its work and team_leave after it, both with the GIL held. */
 static void team_enter(void)
 {
-    if (!team_watches_forks)
-        team_watches_forks = pthread_atfork(NULL, NULL, team_forget) == 0;
+    if (!team_handles_forks)
+        team_handles_forks = pthread_atfork(NULL, NULL, team_reset_after_fork) == 0;
     atomic_fetch_add(&team.callers, 1);
 }
 
 static void team_leave(void)
 {
-    /* None is counted where the process was forked in between. */
+    /* The count is 0 if the process was forked in between. */
     int callers = atomic_load(&team.callers);
     while (callers > 0 && !atomic_compare_exchange_weak(&team.callers, &callers, callers - 1))
         ;

@@ -1,13 +1,14 @@
-/* The register tiles of the matrix product, the one loop that plain C leaves scalar.
+/* The register tiles of the matrix product, the one loop that compilers do not vectorise in plain C.
  *
- * A tile is a few rows by one or two vectors of C, held in registers while it runs over k:
+ * A tile is a few rows by one or two vectors of C. It stays in registers during the loop over k:
  *
  *     C[i, j] = S[i, j] + sum over p of A[i, p] * B[p, j]
  *
- * S may be C itself, to add to it, or one row of biases, with a stride of 0, or a row of zeros. A is read
- * through two strides, so A and its transpose cost the same. B is read in rows of whole vectors, which must
- * be contiguous: the panels of gemm.pxd see to that. The widest tile, two full vectors, does most of the
- * work; where fewer columns are left, one vector of full, half or quarter width wastes less. GCC and Clang vector types let the compiler pick the instructions of its target.
+ * S is C itself (to accumulate), one row of biases with a stride of 0, or a row of zeros. A has two strides,
+ * so A and its transpose cost the same. Rows of B are read in whole vectors and must be contiguous; the
+ * panels of gemm.pxd ensure this. The widest tile, two full vectors, does most of the work. If fewer columns
+ * remain, a single vector of full, half or quarter width wastes less. With GCC and Clang vector types, the
+ * compiler chooses the instructions for its target.
  */
 #ifndef CNET_TILE_H
 #define CNET_TILE_H
@@ -15,7 +16,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* memcpy without the call, which for the few bytes of a narrow row takes longer than the copying. */
+/* An inlined memcpy: for the few bytes of a narrow row, a call takes longer than the copying. */
 static inline __attribute__((always_inline)) void copy_few(void *to, const void *from, size_t bytes)
 {
     char *t = to;
@@ -23,7 +24,7 @@ static inline __attribute__((always_inline)) void copy_few(void *to, const void 
     if (bytes >= 16) {
         for (size_t done = 0; done < bytes - 16; done += 16)
             memcpy(t + done, f + done, 16);
-        memcpy(t + bytes - 16, f + bytes - 16, 16); /* may overlap the last */
+        memcpy(t + bytes - 16, f + bytes - 16, 16); /* may overlap the previous copy */
     } else if (bytes >= 8) {
         memcpy(t, f, 8);
         memcpy(t + bytes - 8, f + bytes - 8, 8);
@@ -32,7 +33,7 @@ static inline __attribute__((always_inline)) void copy_few(void *to, const void 
     }
 }
 
-/* Ask for memory that will be read soon. */
+/* Prefetch memory that will be read soon. */
 static inline void prefetch(const void *from, size_t bytes)
 {
     for (size_t done = 0; done < bytes; done += 64)
@@ -49,8 +50,8 @@ static inline void prefetch(const void *from, size_t bytes)
 #define CNET_HALF_BYTES (CNET_VECTOR_BYTES > 16 ? CNET_VECTOR_BYTES / 2 : 16)
 #define CNET_QUARTER_BYTES (CNET_VECTOR_BYTES > 32 ? CNET_VECTOR_BYTES / 4 : 16)
 
-/* 6 x 2 accumulators, 2 vectors of B and a broadcast A fill 15 of 16 registers; one vector wide, 8
- * accumulators hide the latency of a sum. */
+/* 6 x 2 accumulators, 2 vectors of B and a broadcast element of A fill 15 of 16 registers. In tiles of one
+ * vector, 8 accumulators hide the latency of an addition. */
 #define TILE_ROWS_WIDE 6
 #define TILE_ROWS_NARROW 8
 
@@ -59,8 +60,8 @@ static inline void prefetch(const void *from, size_t bytes)
         NAME##_of_rows(ROWS, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row);            \
         return
 
-/* Vectors are aligned as their elements, for rows start anywhere; `rows` is a constant at each call, so
- * that `sum` lives in registers. */
+/* Vectors are aligned like their elements, because rows can start at any element. `rows` is a constant at
+ * each call, so that `sum` stays in registers. */
 #define CNET_DEFINE_ROWS(NAME, T, BYTES, VECTORS)                                                 \
     typedef T NAME##_vector __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));   \
     enum { NAME##_lanes = (BYTES) / sizeof(T), NAME##_width = (VECTORS) * NAME##_lanes };         \
@@ -118,7 +119,7 @@ CNET_DEFINE_TILE(tile_full_f64, double, CNET_VECTOR_BYTES, 1)
 CNET_DEFINE_TILE(tile_half_f64, double, CNET_HALF_BYTES, 1)
 CNET_DEFINE_TILE(tile_quarter_f64, double, CNET_QUARTER_BYTES, 1)
 
-/* The width of the tile for so many columns left, and the tile of that width. */
+/* The tile width for the remaining columns, and the tile of a given width. */
 #define CNET_DEFINE_CHOICE(SUFFIX, T)                                                             \
     static inline ptrdiff_t tile_width_##SUFFIX(ptrdiff_t columns)                                \
     {                                                                                             \
@@ -146,12 +147,12 @@ CNET_DEFINE_TILE(tile_quarter_f64, double, CNET_QUARTER_BYTES, 1)
 CNET_DEFINE_CHOICE(f32, float)
 CNET_DEFINE_CHOICE(f64, double)
 
-/* A row of zeros for the widest tile to start from. */
+/* A row of zeros, the initial sums of the widest tile. */
 static const float tile_zeros_f32[8 * CNET_VECTOR_BYTES / sizeof(float)];
 static const double tile_zeros_f64[8 * CNET_VECTOR_BYTES / sizeof(double)];
 
-/* C = S + A B for a single row of A, in tiles that are wider instead of higher; S may be NULL. Where B is
- * padded, up to two vectors behind its last element are read, to no effect. */
+/* C = S + A B for a single row of A, in tiles that are wider instead of higher; S may be NULL. If B is
+ * padded, up to two vectors after its last element are read; they do not affect the result. */
 CNET_DEFINE_ROWS(tile_eight_f32, float, CNET_VECTOR_BYTES, 8)
 CNET_DEFINE_ROWS(tile_four_f32, float, CNET_VECTOR_BYTES, 4)
 CNET_DEFINE_ROWS(tile_eight_f64, double, CNET_VECTOR_BYTES, 8)
@@ -197,12 +198,12 @@ CNET_DEFINE_ROWS(tile_four_f64, double, CNET_VECTOR_BYTES, 4)
 CNET_DEFINE_ROW(f32, float)
 CNET_DEFINE_ROW(f64, double)
 
-/* Columns of B that lie in contiguous pieces, B[p, j] at b[p + j * b_column], into a panel of rows of
- * `width`: blocks of 4 x 4 through registers, what is left over one by one. */
+/* Copies contiguous columns of B, with B[p, j] at b[p + j * b_column], into a panel with rows of `width`
+ * elements. Blocks of 4 x 4 are transposed in registers, and remaining elements are copied one by one. */
 #if defined(__clang__) || __GNUC__ >= 12
-#define CNET_MIX(x, y, a, b, c, d) __builtin_shufflevector(x, y, a, b, c, d)
+#define CNET_SHUFFLE(x, y, a, b, c, d) __builtin_shufflevector(x, y, a, b, c, d)
 #else
-#define CNET_MIX(x, y, a, b, c, d) __builtin_shuffle(x, y, (__typeof__((x) < (y))){a, b, c, d})
+#define CNET_SHUFFLE(x, y, a, b, c, d) __builtin_shuffle(x, y, (__typeof__((x) < (y))){a, b, c, d})
 #endif
 
 #define CNET_DEFINE_TRANSPOSE(SUFFIX, T)                                                          \
@@ -221,15 +222,15 @@ CNET_DEFINE_ROW(f64, double)
                 four_##SUFFIX r1 = *(const four_in_memory_##SUFFIX *)(from + p + b_column);       \
                 four_##SUFFIX r2 = *(const four_in_memory_##SUFFIX *)(from + p + 2 * b_column);   \
                 four_##SUFFIX r3 = *(const four_in_memory_##SUFFIX *)(from + p + 3 * b_column);   \
-                four_##SUFFIX low_01 = CNET_MIX(r0, r1, 0, 4, 1, 5);                              \
-                four_##SUFFIX low_23 = CNET_MIX(r2, r3, 0, 4, 1, 5);                              \
-                four_##SUFFIX high_01 = CNET_MIX(r0, r1, 2, 6, 3, 7);                             \
-                four_##SUFFIX high_23 = CNET_MIX(r2, r3, 2, 6, 3, 7);                             \
+                four_##SUFFIX low_01 = CNET_SHUFFLE(r0, r1, 0, 4, 1, 5);                              \
+                four_##SUFFIX low_23 = CNET_SHUFFLE(r2, r3, 0, 4, 1, 5);                              \
+                four_##SUFFIX high_01 = CNET_SHUFFLE(r0, r1, 2, 6, 3, 7);                             \
+                four_##SUFFIX high_23 = CNET_SHUFFLE(r2, r3, 2, 6, 3, 7);                             \
                 T *to = panel + p * width + j;                                                    \
-                *(four_in_memory_##SUFFIX *)to = CNET_MIX(low_01, low_23, 0, 1, 4, 5);            \
-                *(four_in_memory_##SUFFIX *)(to + width) = CNET_MIX(low_01, low_23, 2, 3, 6, 7);  \
-                *(four_in_memory_##SUFFIX *)(to + 2 * width) = CNET_MIX(high_01, high_23, 0, 1, 4, 5);\
-                *(four_in_memory_##SUFFIX *)(to + 3 * width) = CNET_MIX(high_01, high_23, 2, 3, 6, 7);\
+                *(four_in_memory_##SUFFIX *)to = CNET_SHUFFLE(low_01, low_23, 0, 1, 4, 5);            \
+                *(four_in_memory_##SUFFIX *)(to + width) = CNET_SHUFFLE(low_01, low_23, 2, 3, 6, 7);  \
+                *(four_in_memory_##SUFFIX *)(to + 2 * width) = CNET_SHUFFLE(high_01, high_23, 0, 1, 4, 5);\
+                *(four_in_memory_##SUFFIX *)(to + 3 * width) = CNET_SHUFFLE(high_01, high_23, 2, 3, 6, 7);\
             }                                                                                     \
         }                                                                                         \
         for (ptrdiff_t p = 0; p < depth; p++) {                                                   \
@@ -243,8 +244,8 @@ CNET_DEFINE_ROW(f64, double)
 CNET_DEFINE_TRANSPOSE(f32, float)
 CNET_DEFINE_TRANSPOSE(f64, double)
 
-/* C = S + A B' for few rows of A and B, which are long and whole vectors: four sums side by side, each in
- * four parts or eight, that are added up together in the end. S may be NULL, or C. */
+/* C = S + A B' for few rows of A and B, which are long and consist of whole vectors. Computes four sums at
+ * once, each in four or eight parts, which are added at the end. S may be NULL or C. */
 #define CNET_DEFINE_SUMS(SUFFIX, T)                                                               \
     static void multiply_transposed_##SUFFIX(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const T *a,   \
                                              ptrdiff_t a_row, const T *b, ptrdiff_t b_row,        \
@@ -279,9 +280,9 @@ CNET_DEFINE_TRANSPOSE(f64, double)
                     r_2 += t_2.part[lanes / 4 - 1];                                               \
                     r_3 += t_3.part[lanes / 4 - 1];                                               \
                 }                                                                                 \
-                four_##SUFFIX low = CNET_MIX(r_0, r_1, 0, 4, 1, 5) + CNET_MIX(r_0, r_1, 2, 6, 3, 7);\
-                four_##SUFFIX high = CNET_MIX(r_2, r_3, 0, 4, 1, 5) + CNET_MIX(r_2, r_3, 2, 6, 3, 7);\
-                four_##SUFFIX sums = CNET_MIX(low, high, 0, 1, 4, 5) + CNET_MIX(low, high, 2, 3, 6, 7);\
+                four_##SUFFIX low = CNET_SHUFFLE(r_0, r_1, 0, 4, 1, 5) + CNET_SHUFFLE(r_0, r_1, 2, 6, 3, 7);\
+                four_##SUFFIX high = CNET_SHUFFLE(r_2, r_3, 0, 4, 1, 5) + CNET_SHUFFLE(r_2, r_3, 2, 6, 3, 7);\
+                four_##SUFFIX sums = CNET_SHUFFLE(low, high, 0, 1, 4, 5) + CNET_SHUFFLE(low, high, 2, 3, 6, 7);\
                 for (ptrdiff_t l = 0; s && l <= last && l < 4; l++)                               \
                     sums[l] += s[i * n + j + l];                                                  \
                 if (last >= 3)                                                                    \
@@ -319,7 +320,7 @@ CNET_DEFINE_SUMS(f64, double)
             for (ptrdiff_t i = 0; i < m; i++, to += n)                                            \
                 *(four_in_memory_##SUFFIX *)to += a[i] * b_j;                                     \
         }                                                                                         \
-        /* What is read as a vector next must not be written in halves, which would hold it up. */\
+        /* Never write half a vector that is read whole next: store forwarding would stall. */    \
         if (j + 2 <= n) {                                                                         \
             const two_in_memory_##SUFFIX b_j = *(const two_in_memory_##SUFFIX *)(b + j);          \
             T *to = c + j;                                                                        \
@@ -335,11 +336,11 @@ CNET_DEFINE_SUMS(f64, double)
 CNET_DEFINE_RANK_ONE(f32, float)
 CNET_DEFINE_RANK_ONE(f64, double)
 
-/* C = A B for a single row of A, where the columns of B are contiguous; in sums of as many parts as a
- * vector has lanes. */
+/* C = A B for a single row of A and contiguous columns of B. Each sum is computed in one part per lane of a
+ * vector. */
 #define CNET_DEFINE_DOT(SUFFIX, T)                                                                \
-    /* Short columns, one behind the other; `k` is a constant at each call. */                    \
-    static inline __attribute__((always_inline)) void dot_few_##SUFFIX(                           \
+    /* For consecutive short columns; `k` is a constant at each call. */                          \
+    static inline __attribute__((always_inline)) void dot_short_##SUFFIX(                         \
         ptrdiff_t n, const int k, const T *a, const T *b, T *c)                                   \
     {                                                                                             \
         for (ptrdiff_t j = 0; j < n; j++) {                                                       \
@@ -358,10 +359,10 @@ CNET_DEFINE_RANK_ONE(f64, double)
         const ptrdiff_t whole = k / lanes * lanes;                                                \
         if (k == b_column && k < 5 && n >= lanes) {                                               \
             switch (k) {                                                                          \
-            case 1: dot_few_##SUFFIX(n, 1, a, b, c); return;                                      \
-            case 2: dot_few_##SUFFIX(n, 2, a, b, c); return;                                      \
-            case 3: dot_few_##SUFFIX(n, 3, a, b, c); return;                                      \
-            case 4: dot_few_##SUFFIX(n, 4, a, b, c); return;                                      \
+            case 1: dot_short_##SUFFIX(n, 1, a, b, c); return;                                    \
+            case 2: dot_short_##SUFFIX(n, 2, a, b, c); return;                                    \
+            case 3: dot_short_##SUFFIX(n, 3, a, b, c); return;                                    \
+            case 4: dot_short_##SUFFIX(n, 4, a, b, c); return;                                    \
             }                                                                                     \
         }                                                                                         \
         for (ptrdiff_t j = 0; j < n; j++) {                                                       \

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnet._checks import as_choice, as_integer, as_number, as_settings
-from cnet._settings import Settings
+from cnet._records import Record
 from cnet.callbacks import MODES, Improvement, is_greater_better
 
 Numbers: TypeAlias = NDArray[np.float64]
@@ -22,7 +22,7 @@ RateFunction: TypeAlias = Callable[..., float]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Schedule(Settings):
+class Schedule(Record):
     """Base of the schedules.
 
     Attributes

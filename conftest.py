@@ -1,9 +1,9 @@
-"""Runs the guide: README.md and docs/*.md, each from its first block of Python to its last.
+"""Runs the Python blocks of the guide, README.md and docs/*.md, in order.
 
-The blocks of a page share their names. A block of ``text`` shows what the block of Python before it
-prints: "..." stands for anything, and numbers are compared to the digits that are shown, since
-instruction sets round differently. A block that wants a package which is not installed is skipped, and
-with it later ones that want its names.
+The blocks of a page share a namespace. A ``text`` block shows the output of the Python block before it:
+"..." matches anything, and numbers are compared up to the digits shown, because instruction sets round
+differently. If a block requires a package that is not installed, it is skipped, and so are later blocks
+that use its names.
 """
 
 import contextlib
@@ -17,21 +17,21 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import CodeBlockParser
 
-# What cnet does not need, and some blocks do.
+# Packages that some blocks require and cnet does not.
 OPTIONAL = {"keras", "matplotlib", "pandas", "sklearn", "torch", "tqdm"}
 
 _FLAGS = doctest.ELLIPSIS | NUMBER
 
 
 class Page(Document):
-    """A page, what its last block of Python printed, and the package that a block did without."""
+    """A page, the output of its last Python block, and a missing package if there was one."""
 
     printed = None
     missing = None
 
 
 class _Python(PythonEvaluator):
-    """Runs a block, and keeps what it prints."""
+    """Runs a block and stores its output."""
 
     def __call__(self, example):
         page = example.document
@@ -41,7 +41,7 @@ class _Python(PythonEvaluator):
             with contextlib.redirect_stdout(output):
                 super().__call__(example)
         except ImportError as error:
-            # cnet says what to install in words of its own, and Python's are the cause.
+            # cnet raises its own ImportError, which says what to install; the original one is its cause.
             missing = getattr(error.__cause__ or error, "name", None)
             if missing is None or missing.partition(".")[0] not in OPTIONAL:
                 raise
@@ -50,19 +50,19 @@ class _Python(PythonEvaluator):
         except NameError:
             if page.missing is None:
                 raise
-            pytest.skip(f"{page.missing} is not installed, which a block above wants")
+            pytest.skip(f"{page.missing} is not installed, and a block above requires it")
         page.printed = output.getvalue()
 
 
 def _compare(example):
-    """Return how a block of text differs from what was printed; None: not at all."""
+    """Return the difference between a text block and the printed output; None if they match."""
     page = example.document
     shown, printed = example.parsed, page.printed
-    page.printed = None  # shown but once
+    page.printed = None  # each output can be shown only once
     if printed is None:
         if page.missing is not None:
             pytest.skip(f"{page.missing} is not installed")
-        return "nothing has been printed since the last block of text"
+        return "no Python block has run since the last text block"
     checker = OutputChecker()
     if checker.check_output(shown, printed, _FLAGS):
         return None
@@ -71,7 +71,7 @@ def _compare(example):
 
 @pytest.fixture(scope="module")
 def _elsewhere(tmp_path_factory):
-    """Files that a page writes go to a folder of its own, and its plots nowhere."""
+    """Run a page in a temporary folder, without displaying its plots."""
     folder = tmp_path_factory.mktemp("page")
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPLBACKEND", "Agg")
@@ -79,7 +79,7 @@ def _elsewhere(tmp_path_factory):
 
 
 def pytest_collection_modifyitems(items):
-    """Let the packages that the guide uses warn of their own future without failing it."""
+    """Allow deprecation and future warnings from the packages that the guide uses."""
     for item in items:
         if isinstance(item, SybilItem):
             item.add_marker(pytest.mark.filterwarnings("default::DeprecationWarning"))

@@ -9,7 +9,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# CNET_DEBUG=1: bounds checks on, for the tests. CNET_SANITIZE=1: AddressSanitizer and UBSan.
+# CNET_DEBUG=1 enables bounds checks, for the tests. CNET_SANITIZE=1 enables AddressSanitizer and UBSan.
 DEBUG = os.environ.get("CNET_DEBUG") == "1"
 SANITIZE = os.environ.get("CNET_SANITIZE") == "1"
 
@@ -22,14 +22,14 @@ DIRECTIVES = {
     "autotestdict": False,
 }
 
-# Not -ffast-math, so that NaN and infinity are seen.
+# Not -ffast-math, which would assume that there are no NaN and infinities.
 COMPILE_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-g0"]
 LINK_FLAGS = []
 if SANITIZE:
     COMPILE_FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
     LINK_FLAGS = ["-fsanitize=address,undefined"]
 
-# The engine once for each instruction set; the best the processor has is chosen at import.
+# The engine is compiled once for each instruction set. The best supported one is chosen at import.
 ISAS = {"generic": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     ISAS = {f"x86_64_v{level}": [f"-march=x86-64-v{level}"] for level in (2, 3, 4)}
@@ -47,22 +47,22 @@ def compiled(name, source, flags=(), macros=()):
 
 
 class BuildApart(build_ext):
-    """Builds each extension in a folder of its own: the engines are all made of one source."""
+    """Builds each extension in a separate folder, because all engines have the same source file."""
 
     def build_extension(self, extension):
-        # A copy, since extensions are built in parallel.
+        # Extensions are built in parallel, so each one changes its own copy.
         own = copy.copy(self)
         own.build_temp = os.path.join(self.build_temp, extension.name)
         super(BuildApart, own).build_extension(extension)
 
 
-# force: a C file from another mode of building would pass for up to date.
+# force: otherwise a C file from another build mode would count as up to date.
 cpu, engine = cythonize(
     [compiled("cpu", "cnet/_core/cpu.pyx"), compiled("engine", "cnet/_core/engine.pyx")],
     compiler_directives=DIRECTIVES,
     force=True,
 )
-# One C file, whose name for the import system is the only thing that differs.
+# The engines are compiled from one C file and differ only in their flags and module name.
 engines = [
     compiled(f"engine_{isa}", engine.sources[0], flags, [("PyInit_engine", f"PyInit_engine_{isa}")])
     for isa, flags in ISAS.items()

@@ -1,5 +1,5 @@
-/* As many fused multiply-adds of floats as a core can do: independent chains of full vectors, enough of
-   them to hide the latency of each, all of them in registers. */
+/* The peak rate of fused multiply-adds of floats on one core: independent chains of full vectors, enough
+   to hide the latency, all in registers. */
 
 #if defined(__AVX512F__)
 #define BYTES 64
@@ -12,11 +12,11 @@
 
 typedef float vector __attribute__((vector_size(BYTES)));
 
-/* How many operations one step is; a multiply-add counts as two. */
+/* Number of operations in one step; a multiply-add counts as two. */
 long operations_per_step(void) { return 2L * CHAINS * (BYTES / sizeof(float)); }
 
-/* The result depends on every operation, so that none can be left out; the factors come from outside,
-   so that none can be foreseen. */
+/* The result depends on every operation and the factors are arguments, so the compiler can neither remove
+   an operation nor compute it in advance. */
 float run(long steps, float factor, float summand) {
     vector chain[CHAINS], factors = {0}, summands = {0}, sum = {0};
     factors += factor;

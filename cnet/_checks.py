@@ -1,4 +1,4 @@
-"""Checks of the single values that users pass in: numbers, names and settings objects."""
+"""Validation of scalar arguments: numbers, names and settings objects."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ T = TypeVar("T")
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names as they read in a sentence."""
+    """Return the names, quoted and separated by commas, for a message."""
     return ", ".join(f"'{name}'" for name in names)
 
 
 def as_integer(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """Return `value` as an int of at least `low` and at most `high`."""
+    """Return `value` as an int between `low` and `high`, both included."""
     wanted = f"an integer of at least {low}"
     if high is not None:
         wanted += f" and at most {high}"
-    # A bool is an int to Python, but nobody means True neurons.
+    # In Python a bool is an int, but `True` neurons must be a mistake.
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be {wanted}, got {value}")
     try:
@@ -44,7 +44,7 @@ def as_number(
     open_low: bool = False,
     open_high: bool = False,
 ) -> float:
-    """Return `value` as a finite float between `low` and `high`, without an end that is open."""
+    """Return `value` as a finite float between `low` and `high`, excluding open bounds."""
     try:
         if isinstance(value, (bool, np.bool_, str, bytes)):
             raise TypeError
@@ -65,7 +65,7 @@ def as_number(
 
 
 def _numbers_between(low: float, high: float, open_low: bool, open_high: bool) -> str:
-    """Return what numbers are wanted, in words."""
+    """Describe the allowed range, for a message."""
     bounds = []
     if low > -math.inf:
         bounds.append(f"{'above' if open_low else 'of at least'} {low:g}")
@@ -76,14 +76,14 @@ def _numbers_between(low: float, high: float, open_low: bool, open_high: bool) -
 
 
 def as_flag(name: str, value: Any) -> bool:
-    """Return `value` if it is True or False, NumPy's included."""
+    """Return `value` as a bool if it is a Python or NumPy bool."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
 def as_choice(name: str, value: Any, choices: Iterable[str]) -> str:
-    """Return `value` if it is one of the names in `choices`."""
+    """Return `value` if it is in `choices`."""
     choices = tuple(choices)
     if isinstance(value, str) and value in choices:
         return value
@@ -99,10 +99,10 @@ def as_settings(
     choices: Mapping[str, Callable[..., T]],
     others: tuple[str, ...] = (),
 ) -> T:
-    """Return the object that `value` is or names.
+    """Return `value` as a settings object; `value` is an object or a name.
 
-    A name may carry its settings in the order the class takes them, as in ``"quantile(0.9)"``.
-    `others` are names that the caller knows what to do with, and a message should list.
+    A name may be followed by positional arguments for the class, as in ``"quantile(0.9)"``.
+    `others` are further names that the caller handles itself; the error message lists them too.
     """
     if isinstance(value, base) and type(value) is not base:
         return value
@@ -130,15 +130,15 @@ def as_settings(
 
 
 def guess(value: Any, names: Iterable[str] = ()) -> str:
-    """Return a question whether a name like `value` is meant, or an object of that class; or nothing."""
+    """Return a suggestion for an error message: a similar name, or an object of the class `value`."""
     if isinstance(value, type):
-        return f"; is {value.__name__}() meant?"
+        return f"; did you mean {value.__name__}()?"
     if not isinstance(value, str):
         return ""
-    # Only where it is needed: few names are misspelt.
+    # Imported here, because misspelt names are rare.
     from difflib import get_close_matches
 
     written = value.lower().replace(" ", "_")
     beginning = [name for name in names if written and name.startswith(written)]
     near = beginning or get_close_matches(written, names, 1)
-    return f"; is '{near[0]}' meant?" if near else ""
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,4 +1,4 @@
-"""What this installation of cnet is and runs on."""
+"""Information about this installation of cnet and the machine."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cnet.threads import get_num_threads
 def show_config() -> None:
     """Print versions, the machine, the instruction set of the engine, and the number of threads.
 
-    The environment variable ``CNET_ISA``, read when cnet is imported, chooses another of those
-    available, as in ``CNET_ISA=x86_64_v2 python script.py``.
+    To use another of the available instruction sets, set the environment variable ``CNET_ISA`` before
+    cnet is imported, for example ``CNET_ISA=x86_64_v2 python script.py``.
     """
-    # Here, for it takes a quarter of the time of importing NumPy.
+    # Imported here, because it takes a quarter as long as importing NumPy.
     from importlib.metadata import version
 
     print(f"cnet {version('cnet')}, NumPy {np.__version__}, Python {platform.python_version()}")

@@ -1,7 +1,7 @@
-"""Initialisers: how a layer's weights start. Biases start at zero.
+"""Initialisers: a layer's initial weights. Biases start at zero.
 
-The draws are made in float64 and rounded to the network's dtype, so that a seed gives a float32 and a
-float64 network the same start.
+Random numbers are generated in float64 and rounded to the network's dtype, so a seed gives float32 and
+float64 networks the same initial weights.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 from cnet._checks import as_number, as_settings
 from cnet._settings import Settings
 
-# Activations that pass about half of their input on, for which He et al. (2015) double the variance.
+# Activations that pass on about half of their input; He et al. (2015) double the variance for them.
 RELU_FAMILY = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Initializer(Settings):
-    """Base of the initialisers; a subclass draws in `__call__`."""
+    """Base class of the initialisers; a subclass implements `__call__`."""
 
     def __call__(
         self, rng: np.random.Generator, n_inputs: int, n_neurons: int
     ) -> NDArray[np.float64]:
-        """Draw weights.
+        """Return random initial weights.
 
         Parameters
         ----------
         rng : numpy.random.Generator
-            Where the random numbers come from.
+            Source of the random numbers.
         n_inputs, n_neurons : int
             Shape of the layer.
 
@@ -56,7 +56,7 @@ class GlorotUniform(Initializer):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GlorotNormal(Initializer):
-    """Normal of variance 2 / (n_inputs + n_neurons) (Glorot and Bengio, 2010)."""
+    """Normal with variance 2 / (n_inputs + n_neurons) (Glorot and Bengio, 2010)."""
 
     def __call__(
         self, rng: np.random.Generator, n_inputs: int, n_neurons: int
@@ -77,7 +77,7 @@ class HeUniform(Initializer):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HeNormal(Initializer):
-    """Normal of variance 2 / n_inputs (He et al., 2015)."""
+    """Normal with variance 2 / n_inputs (He et al., 2015)."""
 
     def __call__(
         self, rng: np.random.Generator, n_inputs: int, n_neurons: int
@@ -87,7 +87,7 @@ class HeNormal(Initializer):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LecunNormal(Initializer):
-    """Normal of variance 1 / n_inputs (LeCun et al., 1998), the start that selu is made for."""
+    """Normal with variance 1 / n_inputs (LeCun et al., 1998), designed for selu."""
 
     def __call__(
         self, rng: np.random.Generator, n_inputs: int, n_neurons: int
@@ -104,7 +104,7 @@ class Orthogonal(Initializer):
     ) -> NDArray[np.float64]:
         tall = rng.normal(size=(max(n_inputs, n_neurons), min(n_inputs, n_neurons)))
         q, r = np.linalg.qr(tall)
-        # The signs of r's diagonal make the draw uniform over the orthogonal matrices.
+        # Multiplying by the signs of r's diagonal makes q uniform over the orthogonal matrices.
         q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
         return q if n_inputs >= n_neurons else q.T
 
@@ -126,12 +126,12 @@ class Uniform(Initializer):
     Parameters
     ----------
     a, b : float, default -1 and 1
-        The two ends, a at most b.
+        Bounds of the interval, with a <= b.
 
     Raises
     ------
     ValueError
-        Where an end is not finite or a is above b.
+        If a bound is not finite or a > b.
     """
 
     a: float = -1.0
@@ -160,7 +160,7 @@ INITIALIZERS: dict[str, type[Initializer]] = {
 
 
 def resolve_initializer(init: Any, activation: str) -> Initializer:
-    """Return the initialiser that `init` is or names; "auto" goes by the layer's activation."""
+    """Return `init` as an initialiser object; "auto" depends on the layer's activation."""
     if isinstance(init, str) and init == "auto":
         return HeUniform() if activation in RELU_FAMILY else GlorotUniform()
     return as_settings("init", init, Initializer, INITIALIZERS, ("auto",))

@@ -1,7 +1,7 @@
-"""Metrics: how good outputs are, and how they become classes.
+"""Metrics, and the conversion of outputs to classes.
 
-What scikit-learn has is taken from there, imported where it is first asked for. To add one: a function
-of `Truth` and outputs, and its place in `METRICS`.
+Many metrics call scikit-learn, which is imported on first use. To add a metric, write a function of
+`Truth` and outputs, and list it in `METRICS`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cnet._checks import guess, listed
 
 
 def classes(outputs: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the class of each row: the largest of several outputs, or whether one is above 0.5.
+    """Return the class of each row: the largest of several outputs, or whether a single one exceeds 0.5.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def classes(outputs: NDArray[Any]) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class Truth:
-    """What outputs are compared with.
+    """True targets or labels to compare outputs with.
 
     Attributes
     ----------
-    targets : ndarray of shape (n, n_outputs), or (0, 0) where there are labels
-    labels : ndarray of shape (n,), or (0,)
+    targets : ndarray of shape (n, n_outputs), or (0, 0) if there are labels
+    labels : ndarray of shape (n,), or (0,) if there are targets
     """
 
     targets: NDArray[Any]
@@ -47,7 +47,7 @@ class Truth:
 
     @property
     def is_multilabel(self) -> bool:
-        """Whether there are several targets that are 0 or 1, and not just one 1 in each row."""
+        """Whether the targets are multilabel: several columns of 0 and 1, not one-hot."""
         targets = self.targets
         if targets.shape[1] < 2 or not np.isin(targets, (0, 1)).all():
             return False
@@ -55,24 +55,24 @@ class Truth:
 
     @property
     def classes(self) -> NDArray[np.intp]:
-        """The class of each row, of shape (n,); of several labels a row their columns."""
+        """Class of each row, shape (n,); for multilabel targets, shape (n, n_outputs)."""
         if self.labels.size:
             return self.labels
         return np.asarray(self.targets, np.intp) if self.is_multilabel else classes(self.targets)
 
     @property
     def given(self) -> NDArray[Any]:
-        """Labels or targets for a function of the user's; of one output in one dimension."""
+        """Labels or targets for the user's function; one-dimensional if there is one output."""
         return self.labels if self.labels.size else _squeezed(self.targets)
 
     def predicted(self, outputs: NDArray[Any]) -> NDArray[np.intp]:
-        """Return the outputs' classes in the form of `classes`."""
+        """Return the predicted classes, in the format of `classes`."""
         if self.is_multilabel and not self.labels.size:
             return np.asarray(outputs > 0.5, np.intp)
         return classes(outputs)
 
     def one_hot(self, outputs: NDArray[Any]) -> NDArray[Any]:
-        """Return labels as rows like those of `outputs`, or the targets."""
+        """Return labels as one-hot rows with the width of `outputs`, or the targets."""
         return np.eye(outputs.shape[1])[self.labels] if self.labels.size else self.targets
 
 
@@ -85,13 +85,13 @@ def _scikit_learn() -> Any:
         import sklearn.metrics
     except ImportError as error:
         raise ImportError(
-            "this metric is scikit-learn's, which is not installed: pip install cnet[sklearn]"
+            "this metric requires scikit-learn, which is not installed: pip install cnet[sklearn]"
         ) from error
     return sklearn.metrics
 
 
 def accuracy(truth: Truth, outputs: NDArray[Any]) -> float:
-    """Share of rows whose class is right, or with several labels a row whose labels all are."""
+    """Return the fraction of rows whose class is right, or whose labels are all right."""
     right = truth.classes == truth.predicted(outputs)
     return float(np.mean(right if right.ndim == 1 else right.all(axis=1)))
 
@@ -119,7 +119,7 @@ def _auc(truth: Truth, outputs: NDArray[Any]) -> float:
         )
     if outputs.shape[1] == 2:
         return float(_scikit_learn().roc_auc_score(truth.classes, outputs[:, 1]))
-    # Only its own sum of a row's probabilities is tested, and to more than float32's digits.
+    # scikit-learn requires the probabilities of a row to sum to 1, more precisely than float32 can.
     probabilities = outputs / outputs.sum(axis=1, keepdims=True, dtype=np.float64)
     return float(
         _scikit_learn().roc_auc_score(
@@ -147,7 +147,7 @@ def _log_loss_of(labels: NDArray[Any], probabilities: NDArray[Any], n_classes: i
 
 
 def _of_classes(name: str) -> Callable[[Truth, NDArray[Any]], float]:
-    """Return scikit-learn's score of that name, over classes; of more than two their plain mean."""
+    """Return scikit-learn's score of that name; for more than two classes, the macro average."""
 
     def score(truth: Truth, outputs: NDArray[Any]) -> float:
         binary = outputs.shape[1] <= 2 and not truth.is_multilabel
@@ -164,12 +164,12 @@ def _balanced_accuracy(truth: Truth, outputs: NDArray[Any]) -> float:
 
 
 class Metric(NamedTuple):
-    """A metric as training uses it.
+    """A metric as used in training.
 
     Attributes
     ----------
     name : str
-        What `History` calls it.
+        Its name in `History`.
     function : callable
         ``function(truth, outputs) -> float``.
     greater_is_better : bool
@@ -199,7 +199,7 @@ METRICS = {
 
 
 def values_of(metrics: Iterable[Metric], truth: Truth, outputs: NDArray[Any]) -> dict[str, float]:
-    """Return the metrics by their names."""
+    """Return the values of the metrics, by name."""
     return {metric.name: metric.function(truth, outputs) for metric in metrics}
 
 
@@ -207,17 +207,17 @@ MetricFunction: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], float]
 
 
 def greater_is_better(name: str) -> bool:
-    """Return whether more is better of the metric of that name; not so of a loss, or an unknown one."""
+    """Return whether higher is better for a metric; False for losses and unknown names."""
     return name in METRICS and METRICS[name].greater_is_better
 
 
 def resolve_metrics(metrics: Any) -> list[Metric]:
-    """Return the metrics that `metrics` names or has.
+    """Return the metrics given as names, functions or both.
 
     Parameters
     ----------
     metrics : None, str, callable, iterable of either, or mapping of names to either
-        A function ``metric(y_true, y_pred) -> float`` goes by its own name or its key.
+        A function ``metric(y_true, y_pred) -> float`` is called by its key, or else by its own name.
     """
     if metrics is None:
         return []
@@ -232,8 +232,8 @@ def resolve_metrics(metrics: Any) -> list[Metric]:
         taken = name in ("loss", "learning_rate") or name.startswith("val_")
         if taken or names.count(name) > 1:
             raise ValueError(
-                f"metrics must have names of their own, none of them 'loss' or 'learning_rate' or with "
-                f"'val_' before it, got {listed(names)}; a dict of names to metrics gives others"
+                f"metrics must have unique names other than 'loss' and 'learning_rate', without the "
+                f"prefix 'val_', got {listed(names)}; pass a dict to give other names"
             )
     return found
 
@@ -246,14 +246,14 @@ def _resolve(metric: Any, name: Any) -> Metric:
         return found if name is None else found._replace(name=name)
     if not callable(metric) or isinstance(metric, type):
         raise ValueError(
-            f"metrics must be of {listed(METRICS)}, or functions metric(y_true, y_pred), "
+            f"metrics must be one or more of {listed(METRICS)}, or functions metric(y_true, y_pred), "
             f"got {metric!r}{guess(metric, METRICS)}"
         )
     function: MetricFunction = metric
     own_name = name or getattr(metric, "__name__", type(metric).__name__)
 
     def value(truth: Truth, outputs: NDArray[Any]) -> float:
-        # Copies: what the function does to them must not reach the user's targets or other metrics.
+        # Copies, so that the function cannot change the user's targets or what other metrics get.
         result: Any = function(truth.given.copy(), _squeezed(outputs).copy())
         try:
             return float(result)

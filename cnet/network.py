@@ -32,6 +32,8 @@ from cnet.schedules import RateFunction, Schedule, resolve_schedule
 DTYPES = ("float32", "float64")
 REDUCTIONS = ("mean", "sum", "weighted_mean")
 
+_BOOLS = (bool, np.bool_)
+
 # Rows that a predictor takes at a time, at most.
 _PREDICTOR_ROWS = 128
 
@@ -547,8 +549,8 @@ class NeuralNetwork:
             try:
                 # Another thread may have trained, or added a layer, before the lock was ours.
                 if last is self._row_step:
-                    # True is 1 to ==, and no rate.
-                    if learning_rate != last.learning_rate or type(learning_rate) is bool:
+                    # True == 1, but True is not a valid rate.
+                    if learning_rate != last.learning_rate or type(learning_rate) in _BOOLS:
                         last = self._at_rate(last, as_number("learning_rate", learning_rate, 0))
                     value = last.learner(x, y)
                     if value is not None:

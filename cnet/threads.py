@@ -1,4 +1,4 @@
-"""How many threads the products of large layers are shared out to."""
+"""The number of threads that large layers are split among."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ _chosen_here: ContextVar[int | None] = ContextVar("num_threads", default=None)
 
 
 def set_num_threads(n: int | None) -> None:
-    """Share out the work of large layers to up to `n` threads.
+    """Set the maximum number of threads for large layers.
 
-    Small layers are computed by one thread, whatever the number, since waking another would take longer.
-    Results are the same, bit for bit, for any number of threads.
+    Small layers always run on one thread, because waking another one would take longer. Results are
+    bit-for-bit identical for any number of threads.
 
     Parameters
     ----------
     n : int or None
-        From 1 to 64, also more than there are cores. None goes back to the default: as many threads as
-        the process may use cores (its CPU affinity), or fewer where the environment variable
-        ``OMP_NUM_THREADS`` says so.
+        From 1 to 64; may exceed the number of cores. None restores the default: as many threads as the
+        process may use cores (its CPU affinity), or fewer if the environment variable
+        ``OMP_NUM_THREADS`` is lower.
 
     Raises
     ------
     ValueError, TypeError
-        Where `n` is none of these; nothing is changed.
+        If `n` is neither None nor an integer from 1 to 64. The setting is then unchanged.
     """
     global _chosen
     _chosen = None if n is None else _as_number_of_threads(n)
 
 
 def get_num_threads() -> int:
-    """Return the number of threads that the next call here may use."""
+    """Return the maximum number of threads for the next call from this thread of Python."""
     return _chosen_here.get() or _chosen or _default()
 
 
 @contextmanager
 def num_threads(n: int) -> Iterator[None]:
-    """Context manager: up to `n` threads for what is called within, from this thread of Python.
+    """Context manager that limits calls from this thread of Python to `n` threads.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def num_threads(n: int) -> Iterator[None]:
     Raises
     ------
     ValueError, TypeError
-        Where `n` is not such a number.
+        If `n` is not an integer from 1 to 64.
     """
     token = _chosen_here.set(_as_number_of_threads(n))
     try:
@@ -70,10 +70,10 @@ def _as_number_of_threads(n: int) -> int:
 
 
 def _default() -> int:
-    # The affinity of now: a process may be confined to other cores after the import.
+    # Read at every call, because the affinity may change after the import.
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    # OpenMP's own form, a number for each level of nesting.
+    # OpenMP allows a list with one number per nesting level.
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if wanted.isdecimal() and len(wanted) < 10 and int(wanted) > 0:
         cores = min(cores, int(wanted))

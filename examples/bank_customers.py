@@ -1,13 +1,13 @@
-"""Which customers will leave the bank? A table of text and numbers, and classes of unequal size.
+"""Predict which customers will leave a bank: mixed text and numbers, and imbalanced classes.
 
-Shows the way from a CSV file to a network: pandas reads it, scikit-learn encodes, scales and splits
-it, cnet learns the chance that a customer leaves. Only one in five does: whoever always says "stays"
-is right four times out of five, and of no use. Sample weights make the network care about both
-classes alike; balanced accuracy and the AUC show whether it does.
+Shows the way from a CSV file to a network. pandas reads the file, scikit-learn encodes, scales and
+splits the data, and cnet learns the probability that a customer leaves. Only one customer in five
+leaves, so a model that always says "stays" is right four times out of five, and useless. Sample weights
+give both classes equal importance. Balanced accuracy and the AUC show whether this works.
 
-The file is Churn_Modelling.csv, the 10,000 bank customers of many tutorials, found on Kaggle under
+The file is Churn_Modelling.csv, the 10,000 bank customers used in many tutorials. It is on Kaggle as
 "Churn Modelling" (https://www.kaggle.com/datasets/shrutimechlearn/churn-modelling). Download it and
-say where it is:
+pass its path:
 
     python examples/bank_customers.py --data Churn_Modelling.csv
 """
@@ -25,7 +25,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from cnet import Adam, NeuralNetwork
 
-NO_FEATURES = ["RowNumber", "CustomerId", "Surname"]  # they name a customer and tell nothing else
+NO_FEATURES = ["RowNumber", "CustomerId", "Surname"]  # these only identify a customer
 TEXTS = ["Geography", "Gender"]
 TARGET = "Exited"  # 1: the customer has left
 
@@ -36,10 +36,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="FILE", help="where Churn_Modelling.csv is"
+        "--data", type=Path, required=True, metavar="FILE", help="path of Churn_Modelling.csv"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the split and the network; default: %(default)s"
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the split and the network; default: %(default)s",
     )
     args = parser.parse_args()
     if not args.data.is_file():
@@ -55,8 +58,8 @@ def main() -> None:
         features, left, test_size=0.2, stratify=left, random_state=args.seed
     )
 
-    # Text becomes columns of 0 and 1; numbers get mean 0 and deviation 1, both those of the training
-    # part, for nothing about the test part may be known before the test.
+    # Text becomes columns of 0 and 1, and numbers are scaled to mean 0 and standard deviation 1. Both
+    # are fitted on the training set, because the test set must remain unseen.
     encode = make_column_transformer(
         (OneHotEncoder(drop="if_binary", sparse_output=False), TEXTS), remainder=StandardScaler()
     )
@@ -68,12 +71,12 @@ def main() -> None:
     network.add_layer(64, "tanh")
     network.add_layer(1, "sigmoid")
 
-    # "balanced" trains as if half of the customers had left. An output of 0.5, where the network's
-    # "stays" turns into "leaves", then stands for the average customer's real chance of leaving,
-    # about 20 %; without weights it would stand for 50 %, which few customers ever reach.
+    # "balanced" trains as if half of the customers had left. An output of 0.5, the threshold between
+    # "stays" and "leaves", then corresponds to the average customer's real probability of leaving,
+    # about 20 %. Without weights it would correspond to 50 %, which few customers ever reach.
     weights = compute_sample_weight("balanced", y_train)
-    adam = Adam(weight_decay=0.002)  # keeps weights small, against learning the rows by heart
-    for learning_rate, epochs in ((0.002, 60), (0.0001, 15)):  # big steps, then small ones
+    adam = Adam(weight_decay=0.002)  # keeps weights small, to reduce overfitting
+    for learning_rate, epochs in ((0.002, 60), (0.0001, 15)):  # large steps first, then small ones
         history = network.train(
             x_train,
             y_train,

@@ -1,7 +1,7 @@
-"""Read handwritten digits: a softmax network from loading the data to looking at its mistakes.
+"""Read handwritten digits with a softmax network, from loading the data to looking at its mistakes.
 
-The data are the 1,797 digits of 8 x 8 pixels that come with scikit-learn. A fifth of them, which the
-network never trains on, tells how well it reads digits it has not seen.
+The data are the 1,797 digits of 8 x 8 pixels that come with scikit-learn. A fifth of them is held out
+to measure how well the network reads unseen digits.
 
     python examples/digits.py
     python examples/digits.py --epochs 10 --hidden 32
@@ -17,17 +17,17 @@ from sklearn.model_selection import train_test_split
 
 from cnet import NeuralNetwork
 
-MISTAKES_SHOWN = 4  # side by side, they fill a line of 80 characters
+MISTAKES_SHOWN = 4  # side by side, these fill a line of 80 characters
 
 
 def report(network: NeuralNetwork, epoch: int, logs: dict[str, float]) -> None:
-    """Print a line after every fifth epoch; `train` calls this after each."""
+    """Print a line after every fifth epoch; `train` calls this function after every epoch."""
     if (epoch + 1) % 5 == 0:
         print(f"epoch {epoch + 1:3}: loss {logs['loss']:.4f}")
 
 
 def draw(image: NDArray[np.float64]) -> list[str]:
-    """Return the lines of a picture of 64 pixels between 0 and 1, two characters wide for each."""
+    """Return an image of 64 pixels between 0 and 1 as lines of text, two characters per pixel."""
     shades = np.array(list(" ░▒▓█"))
     pixels = shades[np.rint(image * 4).astype(int)].reshape(8, 8)
     return ["".join(line.repeat(2)) for line in pixels]
@@ -39,18 +39,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--epochs", type=int, default=40, help="times through all rows; default: %(default)s"
+        "--epochs", type=int, default=40, help="number of epochs; default: %(default)s"
     )
     parser.add_argument(
         "--hidden", type=int, default=256, help="neurons in the hidden layer; default: %(default)s"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the split and the network; default: %(default)s"
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the split and the network; default: %(default)s",
     )
     args = parser.parse_args()
 
     images, labels = load_digits(return_X_y=True)
-    images = images / 16  # pixels run from 0 to 16; networks like inputs of about 1
+    images = images / 16  # pixels range from 0 to 16; networks train best on inputs of about 1
     x_train, x_test, y_train, y_test = train_test_split(
         images, labels, test_size=0.2, stratify=labels, random_state=args.seed
     )
@@ -64,7 +67,7 @@ def main() -> None:
 
     network.train(
         x_train,
-        y_train,  # plain labels from 0 to 9 will do
+        y_train,  # integer labels from 0 to 9
         learning_rate=0.002,
         epochs=args.epochs,
         batch_size=32,

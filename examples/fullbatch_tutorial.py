@@ -1,9 +1,9 @@
 """The full-batch tutorial: two layers of sigmoids, trained on all points at once.
 
-Fifteen points of the plane are labelled 0 or 1. In every iteration the network answers for all of
-them and makes one step down the gradient of its error. `cnet.classic` has the tutorial's two classes,
-Layer and NeuralNetwork, so that its script runs with only the import changed; with the tutorial's
-seed, 1, it gives the tutorial's weights and its answer for the new point, 0.99942671.
+Fifteen points in the plane are labelled 0 or 1. In every iteration the network predicts all of them
+and makes one gradient descent step on its error. `cnet.classic` provides the tutorial's two classes,
+Layer and NeuralNetwork, so the tutorial's script runs with only the import changed. With the tutorial's
+seed, 1, it gives the tutorial's weights and the tutorial's answer for the new point, 0.99942671.
 
     python examples/fullbatch_tutorial.py
     python examples/fullbatch_tutorial.py --iterations 1000
@@ -24,12 +24,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--iterations", type=int, default=100_000, help="default: %(default)s")
+    parser.add_argument(
+        "--iterations", type=int, default=100_000, help="number of steps; default: %(default)s"
+    )
     parser.add_argument(
         "--seed",
         type=int,
         default=1,
-        help="of the starting weights; default: %(default)s, the tutorial's",
+        help="seed of the initial weights; default: %(default)s, as in the tutorial",
     )
     args = parser.parse_args()
 

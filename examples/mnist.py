@@ -1,15 +1,15 @@
-"""MNIST: learn from 60,000 handwritten digits to read 10,000 others, all but about 1.8 % of them.
+"""MNIST: train on 60,000 handwritten digits and read 10,000 others with an error of about 1.8 %.
 
-Shows training in mini-batches with Adam, a callback that tests the network after each epoch, and a
-second call of `train`, which goes on where the first ended, with a smaller learning rate.
+Shows mini-batch training with Adam, a callback that tests the network after each epoch, and a
+second call of `train`, which continues where the first ended, with a lower learning rate.
 
-The data are the four files of LeCun, Cortes and Burges's MNIST, compressed as they are published:
+The data are the four files of MNIST by LeCun, Cortes and Burges, in their published, compressed form:
 
     train-images-idx3-ubyte.gz    train-labels-idx1-ubyte.gz
     t10k-images-idx3-ubyte.gz     t10k-labels-idx1-ubyte.gz
 
-Many sites mirror them, https://github.com/cvdfoundation/mnist among others; the same digits are
-OpenML's mnist_784. Download the four into one folder and say where it is:
+Many sites mirror them, for example https://github.com/cvdfoundation/mnist. OpenML's mnist_784 contains
+the same digits. Download the four files into one folder and pass its path:
 
     python examples/mnist.py --data FOLDER
     python examples/mnist.py --data FOLDER --epochs 4 --hidden 64
@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 
 from cnet import NeuralNetwork
 
-IMAGES, LABELS = 2051, 2049  # the numbers that idx files of either kind start with
+IMAGES, LABELS = 2051, 2049  # magic numbers of the two kinds of idx file
 
 
 def read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
-    """Return the array in an idx file: a magic number, the sizes of the dimensions, the bytes."""
+    """Return the array in an idx file, which has a magic number, the shape and the bytes."""
     with gzip.open(path) as file:
         content = file.read()
     found = int.from_bytes(content[:4], "big")
     if found != magic:
-        raise ValueError(f"{path} starts with {found} where an idx file has {magic}")
+        raise ValueError(f"{path} must start with the magic number {magic}, got {found}")
     n_dimensions = content[3]
     shape = np.frombuffer(content, ">u4", count=n_dimensions, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * n_dimensions).reshape(shape)
@@ -52,10 +52,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="FOLDER", help="where the four files are"
+        "--data", type=Path, required=True, metavar="FOLDER", help="folder with the four files"
     )
     parser.add_argument(
-        "--epochs", type=int, default=16, help="times through all rows; default: %(default)s"
+        "--epochs", type=int, default=16, help="number of epochs; default: %(default)s"
     )
     parser.add_argument(
         "--hidden",
@@ -63,9 +63,11 @@ def main() -> None:
         nargs="+",
         default=[200, 100],
         metavar="NEURONS",
-        help="one number for each hidden layer; default: 200 100",
+        help="neurons in each hidden layer; default: 200 100",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the network; default: %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the network; default: %(default)s"
+    )
     args = parser.parse_args()
     try:
         x_train = read_images(args.data / "train-images-idx3-ubyte.gz")

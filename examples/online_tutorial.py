@@ -1,8 +1,8 @@
-"""The online tutorial: a network of two layers learns to tell two classes of points apart.
+"""The online tutorial: a network of two layers learns to distinguish two classes of points.
 
-Ten points of the plane belong to two classes. The network takes one point at a time, corrects its
-weights at once ("online") and goes on to the next; it goes through all points a hundred times. Each
-class has an output of its own, and the larger output is the answer.
+Ten points in the plane belong to two classes. The network takes one point at a time and updates its
+weights immediately ("online") before the next one. It goes through all points a hundred times. Each
+class has its own output, and the larger output is the answer.
 
     python examples/online_tutorial.py
 """
@@ -29,12 +29,12 @@ POINTS = [
 
 
 def main() -> None:
-    """Train on the ten points, then compare predictions with what was expected."""
+    """Train on the ten points, then compare the predictions with the expected classes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the starting weights; default: %(default)s"
+        "--seed", type=int, default=0, help="seed of the initial weights; default: %(default)s"
     )
     args = parser.parse_args()
 

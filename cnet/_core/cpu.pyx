@@ -1,4 +1,4 @@
-"""Which instruction sets the processor and the operating system have."""
+"""Detects the instruction sets that the processor and the operating system support."""
 
 
 cdef extern from *:
@@ -31,7 +31,7 @@ cdef extern from *:
 
 
 def supported_isas():
-    """Names of the levels of x86-64 that run here, the best last; none on another architecture."""
+    """Return the supported levels of x86-64, best last; an empty list on other architectures."""
     levels = (
         ("x86_64_v2", has_x86_64_v2()), ("x86_64_v3", has_x86_64_v3()), ("x86_64_v4", has_x86_64_v4()))
     return [name for name, supported in levels if supported]

@@ -28,9 +28,11 @@ from cnet.losses import (
 from cnet.network import NeuralNetwork
 from cnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, Rprop
 from cnet.schedules import (
+    Adaptive,
     Constant,
     Cosine,
     ExponentialDecay,
+    InverseScaling,
     OneCycle,
     ReduceOnPlateau,
     Schedule,
@@ -47,6 +49,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adaptive",
     "BinaryCrossEntropy",
     "Callback",
     "Constant",
@@ -62,6 +65,7 @@ __all__ = [
     "History",
     "Huber",
     "Initializer",
+    "InverseScaling",
     "Layer",
     "LecunNormal",
     "Loss",

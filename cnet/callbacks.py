@@ -154,6 +154,23 @@ class Improvement:
         return better
 
 
+class ImprovementByTol(Improvement):
+    """An `Improvement` that counts as scikit-learn does.
+
+    An epoch is an improvement if its value is better than the best before it by at least `min_delta`.
+    A value that is better by less becomes the best one all the same.
+    """
+
+    def observe(self, value: float) -> bool:
+        # As in scikit-learn, NaN is an improvement, and never the best value.
+        best = self.sign * self.best
+        better = not self.sign * value < best + self.min_delta
+        if self.sign * value > best:
+            self.best = value
+        self.epochs_without = 0 if better else self.epochs_without + 1
+        return better
+
+
 class EarlyStopping(Callback):
     """End the training when what is monitored no longer gets better (Prechelt, 1998).
 

@@ -92,6 +92,12 @@ class Optimizer(Settings):
         state.restart(learning_rate)
         return state
 
+    def on_rate_change(self, moments: NDArray[Any], old: float, new: float) -> None:
+        """Rescale momentum so that it keeps its speed at a new learning rate; by default do nothing.
+
+        Called by schedules that follow scikit-learn, whose velocity includes the learning rate.
+        """
+
     def _own_settings(self) -> tuple[float, ...]:
         """Return up to four numbers, in the order `_core/optimizers.pxd` gives them."""
         raise NotImplementedError
@@ -152,6 +158,10 @@ class SGD(Optimizer):
         as_number("momentum", self.momentum, 0)
         if as_flag("nesterov", self.nesterov) and self.momentum == 0:
             raise ValueError("nesterov=True wants a momentum above 0, got 0")
+
+    def on_rate_change(self, moments: NDArray[Any], old: float, new: float) -> None:
+        """Rescale the velocity, which here does not include the learning rate."""
+        moments *= old / new
 
     def _own_settings(self) -> tuple[float, ...]:
         return self.momentum, float(self.nesterov)

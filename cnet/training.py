@@ -18,7 +18,7 @@ from cnet.losses import CrossEntropy, Loss, LossFunction, SquaredError, call_los
 from cnet.metrics import METRICS, Metric, Truth, values_of
 from cnet.optimizers import OptimizerState
 from cnet.progress import Progress
-from cnet.schedules import Pace, RateFunction, Schedule
+from cnet.schedules import Schedule, Scheduler
 from cnet.threads import get_num_threads
 
 # Multiplications of one call of the engine, where an epoch takes fewer: about 1 ms, in which the cost
@@ -115,7 +115,7 @@ class Settings:
     epochs: int
     batch_size: int | None
     shuffle: bool
-    schedule: Schedule | RateFunction | None = None
+    schedule: Schedule | None = None
     divide_penalties: bool = False
     recorded_scale: float = 1.0
     order: Callable[[int], NDArray[np.intp]] | None = None
@@ -518,12 +518,11 @@ class Training:
         self.callbacks = callbacks
         self.assessment = assessment
         self.names = ["loss", *assessment.names]
-        self.pace: Pace | None = None
+        self.pace: Scheduler | None = None
         if settings.schedule is not None:
             self.names.append("learning_rate")
-            self.pace = Pace(
-                settings.schedule, settings.learning_rate, run.n_steps, settings.epochs, self.names
-            )
+            self.pace = Scheduler(settings.schedule, settings.learning_rate, run.state)
+            self.pace.begin(run.n, run.n_steps, settings.epochs, self.names)
         check_monitors((self.pace, *callbacks), [*self.names, *logged], _WANTS)
         # The tutorial's total error leaves out the half that makes the gradient neat.
         printed = 2.0 if isinstance(settings.loss, SquaredError) else 1.0
@@ -549,7 +548,7 @@ class Training:
         run, settings, pace = self.run, self.run.settings, self.pace
         history.update({name: [] for name in self.names})
         batch_callbacks = [callback for callback in self.callbacks if callback.watches_batches]
-        one_by_one = bool(self.assessment.names or (pace and not pace.foreseeable))
+        one_by_one = bool(self.assessment.names or (pace and pace.epochs_known == 1))
         most = 1 if one_by_one else run.epochs_per_call
         with self.progress as progress:
             for callback in self.callbacks:

@@ -1,8 +1,9 @@
 """Dense neural networks on the CPU, compiled."""
 
-from cnet._core.engine import Predictor
+from cnet._plan import Predictor
 from cnet.callbacks import Callback, EarlyStopping
 from cnet.config import show_config
+from cnet.history import DivergenceError, History
 from cnet.initializers import (
     GlorotNormal,
     GlorotUniform,
@@ -28,16 +29,17 @@ from cnet.losses import (
 from cnet.network import NeuralNetwork
 from cnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, Rprop
 from cnet.schedules import (
+    Adaptive,
     Constant,
     Cosine,
     ExponentialDecay,
+    InverseScaling,
     OneCycle,
     ReduceOnPlateau,
     Schedule,
     StepDecay,
 )
 from cnet.threads import get_num_threads, num_threads, set_num_threads
-from cnet.training import DivergenceError, History
 
 __version__ = "0.1.0"
 
@@ -47,6 +49,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adaptive",
     "BinaryCrossEntropy",
     "Callback",
     "Constant",
@@ -62,6 +65,7 @@ __all__ = [
     "History",
     "Huber",
     "Initializer",
+    "InverseScaling",
     "Layer",
     "LecunNormal",
     "Loss",

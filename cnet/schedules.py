@@ -1,51 +1,67 @@
-"""Learning-rate schedules: what becomes of the learning rate as training goes on.
+"""Learning-rate schedules: how the learning rate changes during training.
 
-To add one: a class with `rates`, and its place in `_CLASSES`.
+To add one, write a class with `rates`, or with another of the methods that `Schedule.changes` lists,
+and add it to `_CLASSES`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnet._checks import as_choice, as_integer, as_number, as_settings
-from cnet._settings import Settings
-from cnet.callbacks import MODES, Improvement, is_greater_better
+from cnet._records import Record
+from cnet.callbacks import MODES, Improvement, ImprovementByTol, is_greater_better
+from cnet.optimizers import OptimizerState
 
-Numbers: TypeAlias = NDArray[np.float64]
+Rates: TypeAlias = NDArray[np.float64]
 RateFunction: TypeAlias = Callable[..., float]
+
+# The smallest share of the learning rate that `InverseScaling` leaves: momentum is multiplied by the
+# inverse when the rate falls, and must not overflow.
+_LEAST_SHARE = 1e-18
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Schedule(Settings):
-    """Base of the schedules.
+class Schedule(Record):
+    """Base class of the schedules.
 
     Attributes
     ----------
     name : str
-        What ``schedule=`` calls it.
+        Its name for ``schedule=``.
+    changes : {"step", "epoch", "plateau", "never"}
+        When the rate changes. "step": `rates` returns the rates of all steps in advance. "epoch":
+        `before_epoch` or `after_epoch` returns the rate of one epoch. "plateau": `on_plateau` does so
+        when the value named by `monitored` has stopped improving, in the sense of `improvement`.
+    keeps_velocity : bool
+        Whether a change of the rate rescales momentum, so that the next step starts with the speed of
+        the last one; see `Optimizer.on_rate_change`.
     """
 
     name: ClassVar[str]
+    changes: ClassVar[Literal["step", "epoch", "plateau", "never"]] = "step"
+    keeps_velocity: ClassVar[bool] = False
 
-    def rates(self, base: float, steps: NDArray[np.intp], n_steps: int, epochs: int) -> Numbers:
+    def rates(self, base: float, steps: NDArray[np.intp], n_steps: int, epochs: int) -> Rates:
         """Return the learning rates of some steps.
 
         Parameters
         ----------
         base : float
-            The learning rate that training was given.
+            The learning rate that training starts from.
         steps : ndarray of shape (n,)
-            Their numbers, from 0.
+            Step numbers, from 0.
         n_steps : int
-            How many steps an epoch has.
+            Number of steps in an epoch.
         epochs : int
-            How many epochs there will be.
+            Number of epochs.
 
         Returns
         -------
@@ -53,14 +69,35 @@ class Schedule(Settings):
         """
         raise NotImplementedError
 
+    def before_epoch(self, epoch: int, rate: float) -> float:
+        """Return the learning rate of an epoch, counted from 0, given the rate before it."""
+        return rate
+
+    def after_epoch(self, base: float, rate: float, n_rows: int) -> float:
+        """Return the next learning rate, given `base`, the last one, and the number of rows seen."""
+        return rate
+
+    def on_plateau(self, rate: float) -> float:
+        """Return the next learning rate where the monitored value has stopped improving."""
+        return rate
+
+    def monitored(self, names: Sequence[str]) -> str:
+        """Return which of the recorded values the schedule watches for a plateau."""
+        raise NotImplementedError
+
+    def improvement(self, monitor: str) -> tuple[Improvement, int]:
+        """Return how to count epochs without improvement, and how many of them make a plateau."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Constant(Schedule):
-    """The same rate throughout."""
+    """The same rate in all epochs."""
 
     name = "constant"
+    changes = "never"
 
-    def rates(self, base: float, steps: NDArray[np.intp], n_steps: int, epochs: int) -> Numbers:
+    def rates(self, base: float, steps: NDArray[np.intp], n_steps: int, epochs: int) -> Rates:
         return np.full(len(steps), base)
 
 
@@ -71,7 +108,7 @@ class StepDecay(Schedule):
     Parameters
     ----------
     every : int, default 10
-        Epochs from one change to the next.
+        Number of epochs between changes.
     factor : float, default 0.1
         Above 0.
     """
@@ -84,7 +121,7 @@ class StepDecay(Schedule):
         as_integer("every", self.every, 1)
         as_number("factor", self.factor, 0, open_low=True)
 
-    def rates(self, base: float, steps: NDArray[np.intp], n_steps: int, epochs: int) -> Numbers:
+    def rates(self, base: float, steps: NDArray[np.intp], n_steps: int, epochs: int) -> Rates:
         return np.asarray(base * float(self.factor) ** (steps // n_steps // self.every))
 
 
@@ -104,23 +141,23 @@ class ExponentialDecay(Schedule):
     def __post_init__(self) -> None:
         as_number("factor", self.factor, 0, open_low=True)
 
-    def rates(self, base: float, steps: NDArray[np.intp], n_steps: int, epochs: int) -> Numbers:
+    def rates(self, base: float, steps: NDArray[np.intp], n_steps: int, epochs: int) -> Rates:
         return np.asarray(base * float(self.factor) ** (steps // n_steps))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Cosine(Schedule):
-    """From the rate down to `final` of it along half a cosine, step by step, after a linear warm-up.
+    """Cosine decay to `final` times the rate, step by step, after a linear warm-up.
 
-    Loshchilov and Hutter (2017), "SGDR", equation 5, without restarts; the warm-up is that of Goyal et
-    al. (2017), from the first step's share of it to all of the rate.
+    Loshchilov and Hutter (2017), "SGDR", equation 5, without restarts. The warm-up is that of Goyal et
+    al. (2017) and rises linearly to the full rate.
 
     Parameters
     ----------
     warmup : float, default 0
-        Epochs of warm-up, whole or not.
+        Number of warm-up epochs; need not be an integer.
     final : float, default 0
-        What is left of the rate after the last step, as a share of it.
+        The rate after the last step, as a fraction of the full rate.
     """
 
     name = "cosine"
@@ -131,30 +168,30 @@ class Cosine(Schedule):
         as_number("warmup", self.warmup, 0)
         as_number("final", self.final, 0, 1)
 
-    def rates(self, base: float, steps: NDArray[np.intp], n_steps: int, epochs: int) -> Numbers:
+    def rates(self, base: float, steps: NDArray[np.intp], n_steps: int, epochs: int) -> Rates:
         warm = self.warmup * n_steps
         progress = np.clip((steps - warm) / max(epochs * n_steps - warm, 1), 0, 1)
         share = self.final + (1 - self.final) * (1 + np.cos(np.pi * progress)) / 2
-        # Of a warm-up that ends within a step, that step has all of the rate.
+        # A step within which the warm-up ends has the full rate.
         rising = np.minimum((steps + 1) / max(warm, 1), 1)
         return np.asarray(base * np.where(steps < warm, rising, share))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OneCycle(Schedule):
-    """From a small rate up to the given one and down to almost none, step by step, along cosines.
+    """Cosine rise from a small rate to the full one, then cosine decay to almost 0, step by step.
 
-    Smith and Topin (2019), "Super-convergence", as ``torch.optim.lr_scheduler.OneCycleLR`` with two
-    phases defines it; the optimizer's momentum stays what it is.
+    Smith and Topin (2019), "Super-convergence", as defined by ``torch.optim.lr_scheduler.OneCycleLR``
+    with two phases. The optimizer's momentum does not change.
 
     Parameters
     ----------
     warmup : float, default 0.3
-        The share of all steps in which the rate rises; above 0 and below 1.
+        Fraction of the steps in which the rate rises; above 0 and below 1.
     start : float, default 0.04
-        The first rate, as a share of the highest, which is the learning rate that training is given.
+        The first rate, as a fraction of the learning rate that training is given, which is the highest.
     final : float, default 4e-6
-        The last rate, likewise.
+        The last rate, as a fraction of the highest.
     """
 
     name = "one_cycle"
@@ -167,7 +204,7 @@ class OneCycle(Schedule):
         as_number("start", self.start, 0, 1)
         as_number("final", self.final, 0, 1)
 
-    def rates(self, base: float, steps: NDArray[np.intp], n_steps: int, epochs: int) -> Numbers:
+    def rates(self, base: float, steps: NDArray[np.intp], n_steps: int, epochs: int) -> Rates:
         top = self.warmup * epochs * n_steps - 1
         last = epochs * n_steps - 1
         up = np.clip(steps / top if top > 0 else np.ones(len(steps)), 0, 1)
@@ -179,32 +216,33 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ReduceOnPlateau(Schedule):
-    """The rate times `factor` whenever what is monitored has not got better for a while.
+    """The rate times `factor` whenever the monitored value has stopped improving.
 
     Parameters
     ----------
     monitor : str, optional
-        What to watch, by its name in `History`; by default "val_loss" where there are validation data
+        Name of the value to watch, as in `History`; by default "val_loss" if there are validation data
         and "loss" otherwise.
     factor : float, default 0.1
         Above 0 and below 1.
     patience : int, default 10
-        After how many epochs without improvement the rate falls, and after how many more again.
+        Number of epochs without improvement after which the rate falls.
     min_delta : float, default 1e-4
-        By more than this a value must be better than the best one to count as an improvement.
+        A value counts as an improvement if it is better than the best one by more than this.
     min_rate : float, default 0
-        Below this the rate does not fall.
+        The rate does not fall below this.
     mode : {"auto", "min", "max"}, default "auto"
         As in `EarlyStopping`.
     """
 
     name = "reduce_on_plateau"
+    changes = "plateau"
     monitor: str | None = None
     factor: float = 0.1
     patience: int = 10
     min_delta: float = 1e-4
     min_rate: float = 0.0
-    mode: str = "auto"
+    mode: Literal["auto", "min", "max"] = "auto"
 
     def __post_init__(self) -> None:
         if self.monitor is not None and not isinstance(self.monitor, str):
@@ -215,6 +253,102 @@ class ReduceOnPlateau(Schedule):
         as_number("min_rate", self.min_rate, 0)
         as_choice("mode", self.mode, MODES)
 
+    def on_plateau(self, rate: float) -> float:
+        return min(rate, max(rate * self.factor, self.min_rate))
+
+    def monitored(self, names: Sequence[str]) -> str:
+        return self.monitor or ("val_loss" if "val_loss" in names else "loss")
+
+    def improvement(self, monitor: str) -> tuple[Improvement, int]:
+        greater = is_greater_better(monitor, self.mode)
+        return Improvement(greater=greater, min_delta=self.min_delta), max(self.patience, 1)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class InverseScaling(Schedule):
+    """The rate over a power of the number of rows seen, after every epoch.
+
+    scikit-learn's "invscaling": after t rows the rate is the first one over (t + 1) ** `power`. As
+    there, SGD's momentum keeps its speed when the rate changes.
+
+    Parameters
+    ----------
+    power : float, default 0.5
+        At least 0.
+    """
+
+    name = "inverse_scaling"
+    changes = "epoch"
+    keeps_velocity = True
+    power: float = 0.5
+
+    def __post_init__(self) -> None:
+        as_number("power", self.power, 0)
+
+    def after_epoch(self, base: float, rate: float, n_rows: int) -> float:
+        t = n_rows + 1
+        too_small = t**-self.power < _LEAST_SHARE
+        divisor: float = 1 / _LEAST_SHARE if too_small else t**self.power
+        return base / divisor
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Adaptive(Schedule):
+    """The rate over `divisor` whenever the loss has stopped improving.
+
+    scikit-learn's "adaptive", but for the end: there, training stops where the rate would fall again
+    from `least` or less; here the rate stays as it is. As there, SGD's momentum keeps its speed when
+    the rate changes.
+
+    Parameters
+    ----------
+    divisor : float, default 5
+        Above 1.
+    patience : int, default 10
+        The rate falls after more than this many epochs in a row without improvement.
+    tol : float, default 1e-4
+        An epoch is an improvement if its loss is below the lowest before it by at least this.
+    least : float, default 1e-6
+        A rate of this or less does not fall.
+    """
+
+    name = "adaptive"
+    changes = "plateau"
+    keeps_velocity = True
+    divisor: float = 5.0
+    patience: int = 10
+    tol: float = 1e-4
+    least: float = 1e-6
+
+    def __post_init__(self) -> None:
+        as_number("divisor", self.divisor, 1, open_low=True)
+        as_integer("patience", self.patience, 0)
+        as_number("tol", self.tol, 0)
+        as_number("least", self.least, 0)
+
+    def on_plateau(self, rate: float) -> float:
+        return rate / self.divisor if rate > self.least else rate
+
+    def monitored(self, names: Sequence[str]) -> str:
+        return "loss"
+
+    def improvement(self, monitor: str) -> tuple[Improvement, int]:
+        return ImprovementByTol(greater=False, min_delta=self.tol), self.patience + 1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FunctionSchedule(Schedule):
+    """A user's function ``function(epoch)`` or, with `takes_rate`, ``function(epoch, last_rate)``."""
+
+    name = "function"
+    changes = "epoch"
+    function: RateFunction
+    takes_rate: bool
+
+    def before_epoch(self, epoch: int, rate: float) -> float:
+        arguments = (epoch, rate) if self.takes_rate else (epoch,)
+        return as_number("schedule", self.function(*arguments), 0)
+
 
 _CLASSES: tuple[type[Schedule], ...] = (
     Constant,
@@ -223,101 +357,135 @@ _CLASSES: tuple[type[Schedule], ...] = (
     Cosine,
     OneCycle,
     ReduceOnPlateau,
+    InverseScaling,
+    Adaptive,
 )
 SCHEDULES = {schedule.name: schedule for schedule in _CLASSES}
 
 
-def resolve_schedule(schedule: Any) -> Schedule | RateFunction | None:
-    """Return the schedule that `schedule` is or names; None for a rate that stays."""
+def resolve_schedule(schedule: str | Schedule | RateFunction | None) -> Schedule | None:
+    """Return the schedule for an object, a name or a function; None: the rate does not change."""
     if schedule is None:
         return None
     if callable(schedule) and not isinstance(schedule, (type, Schedule)):
-        function: RateFunction = schedule
-        return function
+        return FunctionSchedule(schedule, _n_arguments(schedule) > 1)
     return as_settings("schedule", schedule, Schedule, SCHEDULES)
 
 
-class Pace:
-    """The learning rates of one training run, epoch by epoch.
+class Scheduler:
+    """The learning rate during training, as its schedule sets it.
 
     Parameters
     ----------
-    schedule : Schedule or callable
+    schedule : Schedule or None
+        None: the rate does not change.
     base : float
-        The learning rate that training was given.
-    n_steps : int
-        How many steps an epoch has.
-    epochs : int
-        How many epochs there will be.
-    names : sequence of str
-        What is recorded of each epoch.
+        The learning rate that training starts from.
+    state : OptimizerState, optional
+        Holds the momentum that schedules with `keeps_velocity` rescale.
+    watch : bool, default True
+        Whether to watch for plateaus. Otherwise the caller does, and calls `slow_down`.
 
-    Raises
-    ------
-    ValueError
-        Where the schedule monitors what is not recorded.
+    Attributes
+    ----------
+    rate : float
+        The learning rate of the next epoch, or with a schedule that gives all rates in advance, `base`.
+    n_rows : int
+        Rows seen so far, in all epochs. It can be set.
+    monitor : str or None
+        Name of the value that is watched.
     """
 
     def __init__(
         self,
-        schedule: Schedule | RateFunction,
+        schedule: Schedule | None,
         base: float,
-        n_steps: int,
-        epochs: int,
-        names: list[str],
+        state: OptimizerState | None = None,
+        *,
+        watch: bool = True,
     ) -> None:
-        self._schedule = schedule
-        self._base = base
-        self._rate = base
+        self.schedule = schedule if schedule is not None else Constant()
+        self.base = base
+        self.rate = base
+        self.state = state
+        self.watch = watch
+        self.n_rows = 0
+        self.monitor: str | None = None
+        self._improvement: Improvement | None = None
+        self._patience = 0
+        self.begin(1, 1, 1)
+
+    def begin(
+        self, n_rows: int, n_steps: int, epochs: int, names: Sequence[str] = ("loss",)
+    ) -> None:
+        """Set the size of the training to come.
+
+        Parameters
+        ----------
+        n_rows, n_steps, epochs : int
+            Number of rows and steps in an epoch, and number of epochs.
+        names : sequence of str
+            Names of the values that are recorded.
+        """
+        self._epoch_rows = n_rows
         self._n_steps = n_steps
         self._epochs = epochs
-        self.monitor: str | None = None
-        if isinstance(schedule, ReduceOnPlateau):
-            self.monitor = schedule.monitor or ("val_loss" if "val_loss" in names else "loss")
-            self._improvement = Improvement(
-                greater=is_greater_better(self.monitor, schedule.mode), min_delta=schedule.min_delta
-            )
-        elif not isinstance(schedule, Schedule):
-            self._takes_rate = _n_arguments(schedule) > 1
+        if self.watch and self.schedule.changes == "plateau":
+            self.monitor = self.schedule.monitored(names)
+            self._improvement, self._patience = self.schedule.improvement(self.monitor)
 
     @property
-    def foreseeable(self) -> bool:
-        """Whether the rates of several epochs are known before the first of them."""
-        return self.monitor is None and isinstance(self._schedule, Schedule)
+    def epochs_known(self) -> int:
+        """For how many of the next epochs the rates are known."""
+        depends = self.schedule.changes == "epoch" or self.monitor is not None
+        return 1 if depends else sys.maxsize
 
-    def rates(self, first: int, count: int) -> Numbers:
-        """Return the rates of all steps of `count` epochs, or one rate for all of them."""
-        if isinstance(self._schedule, ReduceOnPlateau):
-            return np.array([self._rate])
-        if isinstance(self._schedule, Schedule):
-            steps = np.arange(first * self._n_steps, (first + count) * self._n_steps)
-            found = self._schedule.rates(self._base, steps, self._n_steps, self._epochs)
-            rates = np.asarray(found, np.float64)
-            # The engine, which checks nothing, reads as many as there are steps.
-            if rates.shape != steps.shape or not (np.isfinite(rates) & (rates >= 0)).all():
-                raise ValueError(
-                    f"schedule must return {len(steps)} finite rates of at least 0, one for each step, "
-                    f"got {found!r}"
-                )
-            return np.ascontiguousarray(rates)
-        arguments = (first, self._rate) if self._takes_rate else (first,)
-        self._rate = as_number("schedule", self._schedule(*arguments), 0)
-        return np.array([self._rate])
+    def rates(self, first: int, count: int) -> Rates:
+        """Return the rates of all steps of `count` epochs from `first` on, or one rate for all steps."""
+        if self.schedule.changes != "step":
+            self.rate = self.schedule.before_epoch(first, self.rate)
+            return np.array([self.rate])
+        steps = np.arange(first * self._n_steps, (first + count) * self._n_steps)
+        found = self.schedule.rates(self.base, steps, self._n_steps, self._epochs)
+        rates = np.asarray(found, np.float64)
+        # The engine reads one rate for each step.
+        if rates.shape != steps.shape or not (np.isfinite(rates) & (rates >= 0)).all():
+            raise ValueError(
+                f"schedule must return {len(steps)} finite rates of at least 0, one for each step, "
+                f"got {found!r}"
+            )
+        return np.ascontiguousarray(rates)
 
-    def observe(self, logs: dict[str, float]) -> None:
-        """See what an epoch came to."""
-        if not isinstance(self._schedule, ReduceOnPlateau) or self.monitor is None:
-            return
-        improvement = self._improvement
-        better = improvement.observe(logs[self.monitor])
-        if not better and improvement.epochs_without >= self._schedule.patience:
-            improvement.epochs_without = 0
-            lower = max(self._rate * self._schedule.factor, self._schedule.min_rate)
-            self._rate = min(self._rate, lower)
+    def observe(self, logs: Mapping[str, float]) -> None:
+        """Set the next rate after an epoch with these recorded values."""
+        self.n_rows += self._epoch_rows
+        self._follow(self.schedule.after_epoch(self.base, self.rate, self.n_rows))
+        if self._improvement is not None and self.monitor is not None:
+            self._improvement.observe(logs[self.monitor])
+            if self._improvement.epochs_without >= self._patience:
+                self._improvement.epochs_without = 0
+                self.slow_down()
+
+    def slow_down(self) -> bool:
+        """Lower the rate as the schedule does on a plateau; return whether it changed."""
+        before = self.rate
+        self._follow(self.schedule.on_plateau(before))
+        return self.rate != before
+
+    def restart_from(self, base: float) -> None:
+        """Go on with another learning rate; momentum keeps its speed."""
+        if self.state is not None:
+            self.state.optimizer.on_rate_change(self.state.moments, self.rate, base)
+        self.base = self.rate = base
+
+    def _follow(self, rate: float) -> None:
+        if rate != self.rate and self.state is not None and self.schedule.keeps_velocity:
+            self.state.optimizer.on_rate_change(self.state.moments, self.rate, rate)
+        self.rate = rate
 
 
 def _n_arguments(function: RateFunction) -> int:
-    """Return how many arguments a function must be given; 1 where that cannot be seen."""
+    """Return how many arguments a function requires; 1 if that cannot be seen."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

@@ -12,6 +12,7 @@ from reference import Network
 
 import cnet
 from cnet import training
+from cnet.schedules import Scheduler
 
 rng = np.random.default_rng(3)
 X = rng.uniform(-1, 1, (10, 3))
@@ -329,6 +330,105 @@ def test_a_schedule_that_returns_no_rates(function):
     np.testing.assert_array_equal(net.parameters, parameters)
 
 
+# scikit-learn's schedules
+
+
+@pytest.mark.parametrize("power", [0.5, 0.3, 0, 1])
+def test_inverse_scaling(power):
+    rates = recorded(cnet.InverseScaling(power), 5)
+    assert rates == [0.5 / (10 * epoch + 1) ** power for epoch in range(5)]
+    assert recorded(f"inverse_scaling({power})", 5) == rates
+
+
+def test_inverse_scaling_ends_above_zero():
+    net = network(3, 2)
+    history = train(net, schedule="inverse_scaling(400)", optimizer=cnet.SGD(momentum=0.9))
+    assert history["learning_rate"] == pytest.approx([0.1] + [1e-19] * 5, rel=1e-12, abs=0)
+    assert np.isfinite(net.parameters).all()
+
+
+def adaptive_by_hand(losses, rate, patience, tol):
+    """Return the rates that scikit-learn 1.9's BaseMultilayerPerceptron takes for these losses."""
+    rates, best, count = [], np.inf, 0
+    for loss in losses:
+        rates.append(rate)
+        if loss > best - tol:
+            count += 1
+        else:
+            count = 0
+        if loss < best:
+            best = loss
+        if count > patience and rate > 1e-6:
+            rate /= 5.0
+            count = 0
+    return rates
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("patience", [0, 1, 3])
+@pytest.mark.parametrize("tol", [0, 0.05])
+def test_adaptive(seed, patience, tol):
+    rng = np.random.default_rng(seed)
+    losses = np.round(np.exp(-np.arange(60) / 20) + rng.normal(0, 0.05, 60), 2)
+    scheduler = Scheduler(cnet.Adaptive(patience=patience, tol=tol), 0.3)
+    rates = []
+    for epoch, loss in enumerate(losses):
+        assert scheduler.epochs_known == 1
+        rates += scheduler.rates(epoch, 1).tolist()
+        scheduler.observe({"loss": loss})
+    assert rates == adaptive_by_hand(losses, 0.3, patience, tol)
+    assert len(set(rates)) > 1
+
+
+def test_adaptive_in_training():
+    rates = recorded(cnet.Adaptive(patience=1, tol=100), 7)
+    assert rates == [0.5, 0.5, 0.5, 0.5 / 5, 0.5 / 5, 0.5 / 5 / 5, 0.5 / 5 / 5]
+    assert recorded(cnet.Adaptive(2, 0, 100, 0.2), 6) == [0.5, 0.5, 0.25, 0.125, 0.125, 0.125]
+
+
+def test_a_caller_can_watch_for_plateaus_itself():
+    scheduler = Scheduler(cnet.Adaptive(patience=1), 4e-6, watch=False)
+    assert scheduler.epochs_known > 1000
+    for _ in range(5):
+        scheduler.observe({"loss": 1.0})
+    assert scheduler.rate == 4e-6
+    assert scheduler.slow_down()
+    assert scheduler.rate == 4e-6 / 5
+    assert not scheduler.slow_down()
+    assert not Scheduler(cnet.Constant(), 0.1).slow_down()
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize(
+    "schedule", [cnet.InverseScaling(0.7), cnet.Adaptive(patience=0, tol=100)], ids=str
+)
+def test_momentum_keeps_its_speed(schedule, nesterov):
+    net = network(3, 4, 2)
+    expected = Network.like(net)
+    velocity = np.zeros_like(expected.parameters)
+    history = train(
+        net, schedule=schedule, optimizer=cnet.SGD(momentum=0.8, nesterov=nesterov),
+        batch_size=None, shuffle=False,
+    )  # fmt: skip
+    assert len(set(history["learning_rate"])) > 3
+    for rate in history["learning_rate"]:
+        _, gradient, _ = expected.loss_and_gradients(X, Y, reference.squared_error)
+        # As in scikit-learn, the velocity includes the rate.
+        velocity = 0.8 * velocity - rate * gradient
+        step = 0.8 * velocity - rate * gradient if nesterov else velocity
+        expected.parameters = expected.parameters + step
+    np.testing.assert_allclose(net.parameters, expected.parameters, rtol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", [cnet.SGD(), cnet.Adam(), cnet.Rprop()], ids=str)
+def test_other_optimizers_have_no_velocity_to_rescale(optimizer):
+    net, other = network(3, 4, 2), network(3, 4, 2)
+    history = train(net, schedule="inverse_scaling", optimizer=optimizer)
+    rates = history["learning_rate"]
+    train(other, schedule=lambda epoch: rates[epoch], optimizer=optimizer)
+    np.testing.assert_array_equal(net.parameters, other.parameters)
+
+
 # What optimizers make of them
 
 OPTIMIZERS = {
@@ -446,6 +546,11 @@ def test_zero_epochs():
         ("one_cycle(0.3, 2)", ValueError, ["start must be", "at most 1", "got 2"]),
         ("reduce_on_plateau(None, 1)", ValueError, ["factor must be", "below 1", "got 1"]),
         ("reduce_on_plateau(None, 0.5, -1)", ValueError, ["patience must be", "got -1"]),
+        ("inverse_scaling(-1)", ValueError, ["power must be", "at least 0", "got -1"]),
+        ("adaptive(1)", ValueError, ["divisor must be", "above 1", "got 1"]),
+        ("adaptive(5, -1)", ValueError, ["patience must be", "got -1"]),
+        ("adaptive(5, 1, -1)", ValueError, ["tol must be", "got -1"]),
+        ("adaptive(5, 1, 0, -1)", ValueError, ["least must be", "got -1"]),
         (
             "reduce_on_plateau('accuracy')",
             ValueError,

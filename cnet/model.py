@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from cnet._arrays import aligned_empty, as_dtype
 from cnet._checks import check_keys
-from cnet.activations import ACTIVATIONS
-from cnet.layers import BaseLayer, layer_from_config
+from cnet.layers import BaseLayer, Place, check_fit, layer_from_config
 from cnet.layers.base import Views
 
 # Version of the format of `Model.to_dict`.
@@ -61,8 +60,8 @@ class Model:
     def __init__(self, layers: Iterable[BaseLayer], dtype: np.dtype[Any]) -> None:
         self.layers = tuple(layers)
         self.dtype = dtype
-        names = _names(self.layers)
-        _check_fit(self.layers, names)
+        check_fit(self.layers)
+        _check_names(self.layers)
         self.n_inputs = self.layers[0].n_inputs
         self.n_outputs = self.layers[-1].n_neurons
         self.parameters = _allocated(sum(layer.n_parameters for layer in self.layers), dtype)
@@ -70,10 +69,10 @@ class Model:
         buffered = _shapes(self.layers, _buffer_shapes)
         self.buffers = aligned_empty(sum(map(math.prod, buffered.values())), dtype)
         self._views: dict[BaseLayer, Views] = {}
-        self._offsets: dict[BaseLayer, int] = {}
+        self._places: dict[BaseLayer, Place] = {}
         start = first_buffer = 0
-        for _, layer in _walk(self.layers):
-            self._offsets[layer] = start
+        for number, (_, layer) in enumerate(_walk(self.layers)):
+            self._places[layer] = Place(number, start, first_buffer)
             tensors = _split(self.parameters, start, layer.tensors())
             buffers = _split(self.buffers, first_buffer, _buffer_shapes(layer))
             for name, (_, value) in layer.buffers().items():
@@ -90,9 +89,9 @@ class Model:
         """Return the tensors and buffers of a layer by name, or None if it is not in the model."""
         return self._views.get(layer)
 
-    def offsets(self, layer: BaseLayer) -> int:
-        """Return the index of a layer's first value in `parameters`."""
-        return self._offsets[layer]
+    def place(self, layer: BaseLayer) -> Place:
+        """Return where a layer's values are in `parameters` and `buffers`."""
+        return self._places[layer]
 
     @property
     def drops(self) -> bool:
@@ -223,21 +222,13 @@ def _split(values: NDArray[Any], start: int, shapes: Shapes) -> dict[str, NDArra
     return views
 
 
-def _check_fit(layers: Sequence[BaseLayer], names: Sequence[str]) -> None:
-    for i, layer in enumerate(layers[1:], 1):
-        before = layers[i - 1]
-        if layer.n_inputs != before.n_neurons:
-            raise ValueError(
-                f"layer {i + 1} must take {before.n_neurons} inputs, as many as layer {i} has "
-                f"neurons, got {layer.n_inputs}"
-            )
-        if ACTIVATIONS[before.activation].last_only:
-            raise ValueError(
-                f"{before.activation} must be the last layer's activation; no layer can follow"
-            )
+def _check_names(layers: Sequence[BaseLayer]) -> None:
+    names = _names(layers)
     for i, name in enumerate(names):
         if name in names[:i]:
             raise ValueError(f"name must be unique among the layers, got {name!r} twice")
+    for layer in layers:
+        _check_names(layer.children)
 
 
 def _allocated(n_parameters: int, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from cnet.data import ClassWeight, Data, DenseRows, validation_rows, with_class_
 from cnet.history import DivergenceError, History
 from cnet.inference import AnyLoss, Inference
 from cnet.initializers import Initializer, InitializerName
-from cnet.layers import MAX_NEURONS, BaseLayer, Layer
+from cnet.layers import MAX_NEURONS, BaseLayer, BatchNorm, Layer, LayerNorm
 from cnet.losses import Loss
 from cnet.metrics import Metrics, resolve_metrics
 from cnet.optimizers import Optimizer, OptimizerName
@@ -84,11 +84,7 @@ class NeuralNetwork(Inference):
             ) from error
         self.trainer = Trainer(as_dtype(dtype), rng)
         self._n_inputs: int | None = None
-        for layer in layers:
-            if not isinstance(layer, BaseLayer):
-                raise TypeError(f"layers must be cnet.Layer objects, got {layer!r}")
-        if layers:
-            self._extend(layers)
+        self.add(*layers)
 
     # Layers
 
@@ -105,6 +101,9 @@ class NeuralNetwork(Inference):
         l2: float = 0.0,
         max_norm: float | None = None,
         dropout: float = 0.0,
+        trainable: bool = True,
+        learning_rate_factor: float = 1.0,
+        bias_learning_rate_factor: float | None = None,
     ) -> Self:
         """Add a layer after the others. The first one only sets the number of inputs.
 
@@ -119,8 +118,8 @@ class NeuralNetwork(Inference):
             See `Layer`. The input layer has none.
         input_layer : bool, default False
             Must be True for the first layer, and only for it.
-        bias, init, name, l1, l2, max_norm, dropout
-            See `Layer`. The last four are not for the input layer.
+        bias, init, name, l1, l2, max_norm, dropout, trainable, …
+            See `Layer`. l1, l2, max_norm and dropout are not for the input layer.
 
         Returns
         -------
@@ -148,6 +147,9 @@ class NeuralNetwork(Inference):
             l2=l2,
             max_norm=max_norm,
             dropout=dropout,
+            trainable=trainable,
+            learning_rate_factor=learning_rate_factor,
+            bias_learning_rate_factor=bias_learning_rate_factor,
         )
         if as_flag("input_layer", input_layer):
             for setting, value in layer.regularization.items():
@@ -169,6 +171,63 @@ class NeuralNetwork(Inference):
             )
         self._extend([layer])
         return self
+
+    def add(self, *layers: BaseLayer) -> Self:
+        """Add layer objects after the others, such as ``cnet.Residual(...)``.
+
+        Parameters
+        ----------
+        *layers : Layer, LayerNorm, BatchNorm or Residual
+            Layers that are not part of a network. The first takes as many inputs as the last layer of the
+            network, or its input layer, has outputs.
+
+        Returns
+        -------
+        NeuralNetwork
+            The network itself, so that calls can be chained.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a layer does not fit, is part of a network, or is not a layer.
+        """
+        for layer in layers:
+            if not isinstance(layer, BaseLayer):
+                raise TypeError(f"layers must be cnet.Layer objects, got {layer!r}")
+        if not self.layers and layers and self._n_inputs not in (None, layers[0].n_inputs):
+            raise ValueError(
+                f"layer 1 must take {self._n_inputs} inputs, as many as the network has, "
+                f"got {layers[0].n_inputs}"
+            )
+        if layers:
+            self._extend(layers)
+        return self
+
+    def add_layer_norm(self, activation: ActivationName = "linear", **settings: Any) -> Self:
+        """Add a `LayerNorm` after the last layer; its arguments except `n_neurons` are the same.
+
+        Returns
+        -------
+        NeuralNetwork
+            The network itself, so that calls can be chained.
+        """
+        return self.add(LayerNorm(self._n_outputs(), activation, **settings))
+
+    def add_batch_norm(self, activation: ActivationName = "linear", **settings: Any) -> Self:
+        """Add a `BatchNorm` after the last layer; its arguments except `n_neurons` are the same.
+
+        Returns
+        -------
+        NeuralNetwork
+            The network itself, so that calls can be chained.
+        """
+        return self.add(BatchNorm(self._n_outputs(), activation, **settings))
+
+    def _n_outputs(self) -> int:
+        """Return the number of outputs so far, or raise ValueError if there is no input layer."""
+        if self._n_inputs is None:
+            raise ValueError("the network has no layers; start with add_layer(n_inputs, input_layer=True)")
+        return self.layers[-1].n_neurons if self.layers else self._n_inputs
 
     def _extend(self, layers: Sequence[BaseLayer]) -> None:
         self.trainer.extend(layers)
@@ -401,17 +460,13 @@ class NeuralNetwork(Inference):
         plan, loss, data = self._objective(inputs, expected_outputs, None, "mean", None, names)
         if len(data.x) != 1:
             raise ValueError(f"inputs must be a single row, got {len(data.x)}")
-        gradient = np.empty_like(plan.parameters)
-        outputs = np.empty((1, plan.n_outputs), self.dtype)
-        plan.loss(data, loss, reduction="mean", gradient=gradient, outputs=outputs)
-        stepped = plan.descended(gradient, rate)
-        if not np.isfinite(stepped).all():
+        outputs = plan.forward(data.x)
+        if not plan.descend(data, loss, rate):
             raise DivergenceError(
                 f"a step with learning rate {rate:g} would make a weight infinite or NaN",
                 0,
                 History(loss=[]),
             )
-        plan.parameters[...] = stepped
         return outputs.reshape(-1)
 
     def _as_validation(self, given: Any, loss: Loss) -> Data | None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,11 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cnet._checks import as_number
-from cnet._epochs import Epochs, TrainingSettings
+from cnet._epochs import TrainingSettings
 from cnet._plan import Plan
-from cnet.data import Data, DenseRows, Source, as_data
+from cnet.data import Data, Source, as_data
 from cnet.history import DivergenceError, History
-from cnet.layers import BaseLayer
+from cnet.layers import BaseLayer, flat
 from cnet.layers.base import Views
 from cnet.losses import Loss, LossFunction, LossName, resolve_loss
 from cnet.model import Model, default_name
@@ -71,6 +70,8 @@ class Trainer:
         self.dtype = dtype
         self.rng = rng
         self._lock = threading.Lock()
+        # Replaced when a setting of a layer changes.
+        self._layer_settings = object()
 
     def __del__(self) -> None:
         # Layers refer to their trainer weakly. Those that live longer keep their arrays.
@@ -117,6 +118,10 @@ class Trainer:
         """Return the arrays of a layer by name, or None if it is not part of the model."""
         plan = self.committed.plan
         return plan.model.views(layer) if plan is not None else None
+
+    def layer_changed(self) -> None:
+        """Make the next step on a single row read the layers' settings again."""
+        self._layer_settings = object()
 
     def check_name(self, layer: BaseLayer, name: str) -> None:
         """Raise ValueError if another layer of the model has this name."""
@@ -236,7 +241,7 @@ class Trainer:
                     raise ValueError(f"layers must not be part of a network already, got {layer!r}")
             if model is None:
                 model = Model(layers, self.dtype)
-            for layer in _flat(layers):
+            for layer in flat(layers):
                 views = model.views(layer) or {}
                 for name, values in layer.draw(transaction.rng, self.dtype).items():
                     views[name][...] = values
@@ -269,7 +274,7 @@ class Trainer:
         ):
             try:
                 # Another thread may have changed the network before the lock was acquired.
-                if self.committed.row_step is step:
+                if self.committed.row_step is step and step.layer_settings is self._layer_settings:
                     learner = step.learner
                     # True == 1, but True is not a valid rate.
                     if learning_rate is not None and (
@@ -300,24 +305,19 @@ class Trainer:
         with self.exclusive(plan):
             before = self.committed
             state = before.state_for(used_optimizer, rate)
-            step = None
-            if used_loss.in_python:
-                settings = TrainingSettings(used_loss, used_optimizer, rate)
-                epochs = Epochs(plan, DenseRows(data), state, settings, self.rng)
-            else:
-                seed = int(self.rng.integers(1, 2**63)) if plan.drops else 0
-                learner = plan.learner(used_loss, state, rate, seed)
-                step = RowStep(learner, optimizer, loss, learning_rate is None)
+            seed = int(self.rng.integers(1, 2**63)) if plan.drops else 0
+            learner = plan.learner(used_loss, state, rate, seed)
+            step = RowStep(
+                learner, optimizer, loss, learning_rate is None, self._layer_settings
+            )
             # Everything is checked and allocated: from here on the network changes.
             self.committed = Committed(plan, state, used_loss, before.history, step)
-            if step is not None:
-                value = step.learner.learn_from(data.x, data.targets, data.labels)
-            else:
-                totals, error = epochs.run(1)
-                if error is not None:
-                    self.committed = replace(self.committed, loss=before.loss)
-                    raise error
-                value = float(totals[0]) if len(totals) else math.nan
+            try:
+                value = learner.learn_from(data.x, data.targets, data.labels)
+            except BaseException:
+                # A function that failed is not the loss that the network was trained with.
+                self.committed = replace(self.committed, loss=before.loss, row_step=None)
+                raise
             return value if value == value else self._diverged(rate)
 
     def _diverged(self, rate: float) -> float:
@@ -350,12 +350,6 @@ class Trainer:
             state = None if now.state is None else now.state.copy()
             twin.adopt(now.plan.model.copy(), state, now.loss, copy.deepcopy(now.history))
         return twin
-
-
-def _flat(layers: Sequence[BaseLayer]) -> Iterator[BaseLayer]:
-    for layer in layers:
-        yield layer
-        yield from _flat(layer.children)
 
 
 def _attach(layers: Sequence[BaseLayer], trainer: Trainer) -> None:

@@ -35,12 +35,15 @@ class RowStep:
         The arguments of that call.
     has_default_rate : bool
         Whether that call left out the learning rate.
+    layer_settings : object
+        Identifies the settings of the layers at that call.
     """
 
     learner: Learner
     optimizer: OptimizerName | Optimizer | None
     loss: LossName | Loss | LossFunction | None
     has_default_rate: bool
+    layer_settings: object
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,7 @@ def test_losses_with_the_wrong_output_activation_raise(loss, output):
     net = outputs_are(output, 2)
     start = net.parameters.copy()
     for call in (net.evaluate, net.loss_and_gradient, net.input_gradient, net.train):
-        with pytest.raises(ValueError, match=f"loss '{loss}' wants") as refusal:
+        with pytest.raises(ValueError, match=f"loss '{loss}' requires") as refusal:
             call([[0, 0]], [[0, 1]], loss=loss)
         wanted, losses = str(refusal.value).split("this one's is")
         assert set(re.findall(r"'(\w+)'", wanted)) == {loss, *reference.OUTPUTS[loss]}

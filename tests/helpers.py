@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import cnet
+from cnet import _plan
 from cnet._plan import Plan
 
 
@@ -36,6 +37,27 @@ class AtOnce(cnet.Callback):
     @property
     def epochs_at_once(self):
         return self.epochs
+
+
+def interrupt_after(monkeypatch, finished, group):
+    """Make the engine's next call, for `group` epochs, end with Ctrl-C after some of them."""
+    train = _plan.Job.train
+
+    def interrupted(job, data, order, seeds, rates, totals, watcher=None):
+        assert len(totals) == group
+        if finished:
+            n_steps = len(rates) // group
+            train(
+                job,
+                data,
+                None if order is None else order[:finished],
+                None if seeds is None else seeds[:finished],
+                rates[: finished * n_steps] if len(rates) > 1 else rates,
+                totals[:finished],
+            )
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_plan.Job, "train", interrupted)
 
 
 def everything(value):

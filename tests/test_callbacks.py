@@ -8,15 +8,14 @@ import sys
 import threading
 from contextlib import ExitStack
 from functools import partial
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
-from helpers import Interruption, everything, network, refused
+from helpers import Interruption, everything, interrupt_after, network, refused
 
 import cnet
 from cnet import _plan
-from cnet._core import engine
 
 rng = np.random.default_rng(11)
 X = rng.uniform(-1, 1, (10, 3))
@@ -282,16 +281,17 @@ def test_batch_callbacks_do_not_change_the_result(optimizer, loss, batch_size, s
 
 
 class Counted:
-    """Wraps the engine and counts the calls to its train function."""
+    """Counts the epochs of each call of the engine."""
 
     def __init__(self, monkeypatch):
         self.calls = []
-        patched = SimpleNamespace(**{**vars(engine), "train": self.train})
-        monkeypatch.setattr(_plan, "engine", patched)
+        train = _plan.Job.train
 
-    def train(self, *arguments):
-        self.calls.append(len(arguments[-2]))
-        return engine.train(*arguments)
+        def counted(job, *arguments):
+            self.calls.append(len(arguments[4]))
+            return train(job, *arguments)
+
+        monkeypatch.setattr(_plan.Job, "train", counted)
 
 
 @pytest.mark.parametrize(
@@ -303,10 +303,10 @@ class Counted:
         ({"validation_data": OTHER, "metrics": "mse"}, [1] * 5),
         ({"schedule": "reduce_on_plateau"}, [1] * 5),
         ({"schedule": "one_cycle"}, [5]),
-        ({"callbacks": Steps()}, [1] * 20),
+        ({"callbacks": Steps()}, [1] * 5),
     ],
 )
-def test_an_epoch_is_one_call_without_batch_callbacks(settings, calls, monkeypatch):
+def test_epochs_of_each_call_of_the_engine(settings, calls, monkeypatch):
     counted = Counted(monkeypatch)
     train(network(3, 4, 2), batch_size=3, **settings)
     assert counted.calls == calls
@@ -428,17 +428,9 @@ def test_an_interrupted_group_of_epochs(monkeypatch, finished):
     """If one engine call covers several epochs, the finished ones are recorded in full."""
     net, expected = (network(3, 8, dropout=0.5).add_layer(2) for _ in range(2))
 
-    def interrupted(*arguments):
-        *rest, totals, threads = arguments
-        assert len(totals) == 6
-        if finished:
-            engine.train(*rest, totals[:finished], threads)
-        raise KeyboardInterrupt
-
     how = {"schedule": "cosine(2)", "batch_size": 3}
     with monkeypatch.context() as patch:
-        patched = SimpleNamespace(**{**vars(engine), "train": interrupted})
-        patch.setattr(_plan, "engine", patched)
+        interrupt_after(patch, finished, 6)
         with pytest.raises(KeyboardInterrupt):
             train(net, 6, **how)
     if finished:

@@ -10,7 +10,7 @@ from helpers import AtOnce, everything, in_blocks_of, network, refused, without_
 from reference import Network
 
 import cnet
-from cnet import _epochs, _plan, model
+from cnet import _plan, model
 
 rng = np.random.default_rng(5)
 X = rng.uniform(-1, 1, (10, 3))
@@ -674,10 +674,9 @@ def test_scratch_memory_is_initialised_before_use(loss, hidden, monkeypatch):
     expected = build((3, 8, 7, 2), ALL, hidden=hidden)
     net = expected.copy()
     train(expected, loss=loss, batch_size=4)
-    for module in (_plan, _epochs):
-        monkeypatch.setattr(
-            module, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype)
-        )
+    monkeypatch.setattr(
+        _plan, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype)
+    )
     train(net, loss=loss, batch_size=4)
     np.testing.assert_array_equal(net.parameters, expected.parameters)
 
@@ -693,7 +692,7 @@ def test_no_write_is_out_of_bounds(n, dtype, monkeypatch):
         borders.append(array[size:])
         return array[:size]
 
-    for module in (model, _plan, _epochs):
+    for module in (model, _plan):
         monkeypatch.setattr(module, "aligned_empty", bordered)
     data = np.random.default_rng(0)
     x, y = data.random((n, 3)), data.random((n, 90))

@@ -6,7 +6,6 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from itertools import chain, permutations
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from helpers import (
     Interruption,
     everything,
     in_blocks_of,
+    interrupt_after,
     network,
     refused,
     unchanged,
@@ -164,10 +164,9 @@ def test_scratch_memory_is_initialised_before_use(loss, output, optimizer, monke
     net = expected.copy()
     train(expected, **settings)
     outputs, gradient = expected.predict(X), expected.input_gradient(X, Y, loss=loss)
-    for module in (_plan, _epochs):
-        monkeypatch.setattr(
-            module, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype)
-        )
+    monkeypatch.setattr(
+        _plan, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype)
+    )
     train(net, **settings)
     np.testing.assert_array_equal(net.parameters, expected.parameters)
     np.testing.assert_array_equal(net.predict(X), outputs)
@@ -186,7 +185,7 @@ def test_no_write_is_out_of_bounds(sizes, n, dtype, monkeypatch):
         borders.append(array[size:])
         return array[:size]
 
-    for module in (model, _plan, _epochs):
+    for module in (model, _plan):
         monkeypatch.setattr(module, "aligned_empty", bordered)
     data = np.random.default_rng(0)
     x, y = data.random((n, sizes[0])), data.random((n, 2))
@@ -882,16 +881,8 @@ def test_the_history_of_an_interrupted_group_of_epochs(monkeypatch, finished):
     # One engine call for many epochs: those that finished before Ctrl-C are recorded.
     net, expected = network(3, 4, 2), network(3, 4, 2)
 
-    def interrupted(*arguments):
-        *rest, totals, threads = arguments
-        assert len(totals) == 7
-        if finished:
-            engine.train(*rest, totals[:finished], threads)
-        raise KeyboardInterrupt
-
-    patched = SimpleNamespace(**{**vars(engine), "train": interrupted})
     with monkeypatch.context() as patch:
-        patch.setattr(_plan, "engine", patched)
+        interrupt_after(patch, finished, 7)
         with pytest.raises(KeyboardInterrupt):
             train(net, 7, shuffle=False)
     train(expected, finished, shuffle=False)
@@ -921,7 +912,7 @@ def test_a_memory_error_changes_nothing(monkeypatch):
     def none_left(size, dtype):
         raise MemoryError
 
-    monkeypatch.setattr(_epochs, "aligned_empty", none_left)
+    monkeypatch.setattr(_plan, "aligned_empty", none_left)
     with unchanged(net), pytest.raises(MemoryError):
         train(net, optimizer="rprop", loss="huber")
 

@@ -204,7 +204,7 @@ cdef class Learner:
         if not (
                 cnp.PyArray_ISWRITEABLE(run.examples[0]) and cnp.PyArray_ISWRITEABLE(run.examples[1])):
             raise ValueError("the run's row must be writable")
-        self.takes_labels = takes_labels and self.job.graph.n_outputs > 1
+        self.takes_labels = takes_labels
         self.low = low
         self.high = high
         self.rate = rate
@@ -220,7 +220,7 @@ cdef class Learner:
             targets[0] = <real><double>y
             if not values_are_finite(1, targets):
                 return False
-        elif self.takes_labels and isinstance(y, INTEGERS):
+        elif self.takes_labels and n_outputs > 1 and isinstance(y, INTEGERS):
             if not 0 <= y < n_outputs:
                 return False
             self.label = y

@@ -84,7 +84,6 @@ class Plan:
         self.dtype = model.dtype
         self.drops = model.drops
         self.block_rows = block_rows
-        self.row_predictor: Predictor | None = None
         dense: Sequence[Any] = model.layers if layers is None else layers
         self.n_inputs = dense[0].n_inputs
         self.n_outputs = dense[-1].n_neurons

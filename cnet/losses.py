@@ -73,7 +73,7 @@ class Loss(Record):
         return 1.0
 
     def constant(self, targets: NDArray[Any]) -> NDArray[np.float64] | None:
-        """Return what scikit-learn's loss of each row has in addition, which depends on the targets only.
+        """Return the terms of scikit-learn's loss, for each row, that depend on the targets only.
 
         Returns
         -------

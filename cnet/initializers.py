@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnet._checks import as_number, as_settings
-from cnet._settings import Settings
+from cnet._records import Record
 
 # Activations that pass on about half of their input; He et al. (2015) double the variance for them.
 RELU_FAMILY = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Initializer(Settings):
+class Initializer(Record):
     """Base class of the initialisers; a subclass implements `__call__`."""
 
     def __call__(

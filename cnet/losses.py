@@ -1,53 +1,90 @@
-"""Losses: names, settings and the output activations they go with.
+"""Losses: names, settings, and everything else that Python code has to know about each of them.
 
-A row's loss is summed over its outputs; the reduction over rows is the caller's. The formulas run in
-``cnet/_core/losses.pxd``.
+A row's loss is the sum over its outputs. How the rows of a batch are combined is the caller's choice. The
+formulas are in ``cnet/_core/losses.pxd``. To add a loss, add it there and here.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnet._checks import as_number, as_settings, listed
-from cnet._core.engine import LOSSES as CODES
-from cnet._settings import Settings
+from cnet._records import Record
 
 LossFunction: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], tuple[float, NDArray[Any]]]
+LossName: TypeAlias = Literal[
+    "auto",
+    "squared_error",
+    "absolute_error",
+    "huber",
+    "quantile",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "poisson",
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Loss(Settings):
-    """Base of the losses.
+class Loss(Record):
+    """Base class of the losses.
 
     Attributes
     ----------
     name : str
-        What ``loss=`` calls it.
+        Its name for ``loss=``.
     activations : tuple of str, or None
-        The output activations it goes with; None: any.
+        The output activations that it can be used with; None: all.
+    default_for : tuple of str
+        The output activations for which ``loss="auto"`` selects it.
     low, high : float
-        The range that targets must lie in.
+        Bounds of the targets.
+    takes_labels : bool
+        Whether it reads integer labels. Other losses get labels as one-hot rows. If so, rows of targets
+        are probabilities and sum to 1.
+    printed_scale : float
+        Factor of the total error that ``verbose=True`` prints.
+    in_python : bool
+        Whether it is computed in Python, and not in the engine. Such a loss gets whole batches, and does
+        its own reduction over the rows, so it cannot be combined with sample weights.
     """
 
     name: ClassVar[str]
     activations: ClassVar[tuple[str, ...] | None] = None
+    default_for: ClassVar[tuple[str, ...]] = ()
     low: ClassVar[float] = -np.inf
     high: ClassVar[float] = np.inf
-
-    @property
-    def code(self) -> int:
-        """Number by which the engine knows the loss."""
-        return CODES[self.name]
+    takes_labels: ClassVar[bool] = False
+    printed_scale: ClassVar[float] = 1.0
+    in_python: ClassVar[bool] = False
 
     @property
     def setting(self) -> float:
-        """The one number that some of the losses take."""
+        """The parameter of the losses that have one."""
         return 0.0
+
+    def recorded_scale(self, n_outputs: int) -> float:
+        """Return the factor by which scikit-learn's recorded loss differs from this one."""
+        return 1.0
+
+    def constant(self, targets: NDArray[Any]) -> NDArray[np.float64] | None:
+        """Return what scikit-learn's loss of each row has in addition, which depends on the targets only.
+
+        Returns
+        -------
+        ndarray of shape (n,), or None
+            None: nothing.
+        """
+        return None
+
+    def supports(self, activation: str) -> bool:
+        """Return whether the loss can be used with this output activation."""
+        return self.activations is None or activation in self.activations
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,28 +92,32 @@ class SquaredError(Loss):
     """Half the sum of (output - target)²; gradient output - target."""
 
     name = "squared_error"
+    printed_scale = 2.0  # the tutorial's total error has no factor of one half
+
+    def recorded_scale(self, n_outputs: int) -> float:
+        return 1 / n_outputs
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AbsoluteError(Loss):
-    """Sum of abs(output - target); gradient ±1, and 0 where they are equal."""
+    """Sum of abs(output - target); gradient ±1, and 0 where output and target are equal."""
 
     name = "absolute_error"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Huber(Loss):
-    """Squared error near the target, absolute error beyond (Huber, 1964).
+    """Squared error near the target, absolute error further away (Huber, 1964).
 
     Parameters
     ----------
     delta : float, default 1
-        Distance from the target, in its units, at which one becomes the other.
+        Distance from the target at which the loss changes from squared to absolute.
 
     Raises
     ------
     ValueError
-        Where delta is not above 0.
+        If delta is not above 0.
     """
 
     name = "huber"
@@ -92,18 +133,18 @@ class Huber(Loss):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Quantile(Loss):
-    """Pinball loss, least at the q-quantile of the target (Koenker and Bassett, 1978).
+    """Pinball loss, minimal at the q-quantile of the target (Koenker and Bassett, 1978).
 
     Parameters
     ----------
     q : float, default 0.5
-        The quantile, above 0 and below 1. A target d above the output costs q d, one d below it
-        (1 - q) d; where they are equal, the gradient is 0.
+        The quantile, above 0 and below 1. A target that is d above the output costs q d, and one that is
+        d below it costs (1 - q) d. The gradient is 0 where output and target are equal.
 
     Raises
     ------
     ValueError
-        Where q is not between 0 and 1.
+        If q is not between 0 and 1.
     """
 
     name = "quantile"
@@ -119,7 +160,7 @@ class Quantile(Loss):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BinaryCrossEntropy(Loss):
-    """-t log p - (1 - t) log(1 - p), computed from the sigmoid's input so that nothing overflows."""
+    """-t log p - (1 - t) log(1 - p), computed from the sigmoid's input, so that it cannot overflow."""
 
     name = "binary_cross_entropy"
     activations = ("sigmoid",)
@@ -129,24 +170,79 @@ class BinaryCrossEntropy(Loss):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossEntropy(Loss):
-    """-sum of t log p, computed from the softmax's input so that nothing overflows.
+    """-sum of t log p, computed from the softmax's input, so that it cannot overflow.
 
     Targets are integer labels, one-hot rows, or rows of probabilities that sum to 1.
     """
 
     name = "cross_entropy"
     activations = ("softmax",)
+    default_for = ("softmax",)
     low = 0.0
     high = 1.0
+    takes_labels = True
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Poisson(Loss):
-    """Rate - t log rate, the Poisson deviance but for a constant; targets are counts, 0 or more."""
+    """Rate - t log rate: half the Poisson deviance, up to a constant. Targets are counts, 0 or more."""
 
     name = "poisson"
     activations = ("exp", "softplus")
     low = 0.0
+
+    def constant(self, targets: NDArray[Any]) -> NDArray[np.float64] | None:
+        t = targets.astype(np.float64)
+        # scikit-learn's logarithms are those of the C library; NumPy's can differ in the last digit.
+        logs = np.array([math.log(value) if value > 0 else 0.0 for value in t.ravel().tolist()])
+        return np.asarray((t * logs.reshape(t.shape) - t).sum(axis=1), np.float64)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FunctionLoss(Loss):
+    """A user's function as loss.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(y_true, y_pred) -> (value, gradient)``, called with arrays of shape (n, n_outputs).
+    """
+
+    name = "function"
+    in_python = True
+    function: LossFunction
+
+    def value_and_gradient(
+        self, targets: NDArray[Any], outputs: NDArray[Any]
+    ) -> tuple[float, NDArray[Any]]:
+        """Call the function and check what it returns.
+
+        Returns
+        -------
+        value : float
+        gradient : ndarray of shape (n, n_outputs), in the dtype of `outputs`
+
+        Raises
+        ------
+        ValueError
+            If the function returns anything but a number and an array of that shape.
+        """
+        expected = f"(value, gradient): a number and an array of shape {outputs.shape}"
+        # Copies, so that the function cannot change the user's targets or the outputs.
+        result = self.function(targets.copy(), outputs.copy())
+        try:
+            value, gradient = result
+            value = float(value)
+            if np.iscomplexobj(gradient):
+                raise TypeError
+            gradient = np.ascontiguousarray(gradient, outputs.dtype)
+        except (TypeError, ValueError):
+            raise ValueError(f"loss must return {expected}; got {result!r}") from None
+        if gradient.shape != outputs.shape:
+            raise ValueError(
+                f"loss must return {expected}; got a gradient of shape {gradient.shape}"
+            )
+        return value, gradient
 
 
 _CLASSES: tuple[type[Loss], ...] = (
@@ -161,63 +257,26 @@ _CLASSES: tuple[type[Loss], ...] = (
 LOSSES = {loss.name: loss for loss in _CLASSES}
 
 
-def resolve_loss(loss: Any, activation: str) -> Loss | LossFunction:
-    """Return the loss that `loss` is or names, checked against the output's activation.
+def default_loss(activation: str) -> Loss:
+    """Return the loss that ``loss="auto"`` selects for this output activation."""
+    for loss in _CLASSES:
+        if activation in loss.default_for:
+            return loss()
+    return SquaredError()
 
-    "auto" is cross_entropy after softmax and squared_error otherwise.
-    """
+
+def resolve_loss(loss: LossName | Loss | LossFunction, activation: str) -> Loss:
+    """Return `loss` as a loss object that can be used with this output activation."""
     if isinstance(loss, str) and loss == "auto":
-        return CrossEntropy() if activation == "softmax" else SquaredError()
-    if callable(loss) and not isinstance(loss, type):
-        function: LossFunction = loss
-        return function
+        return default_loss(activation)
+    if callable(loss) and not isinstance(loss, (type, Loss)):
+        return FunctionLoss(loss)
     found = as_settings("loss", loss, Loss, LOSSES, ("auto",))
-    if found.activations is not None and activation not in found.activations:
-        fitting = [name for name, other in LOSSES.items() if _goes_with(other, activation)]
+    if not found.supports(activation):
+        suitable = [name for name, other in LOSSES.items() if other().supports(activation)]
         raise ValueError(
-            f"loss '{found.name}' wants an output layer with activation "
-            f"{listed(found.activations)}, and this one's is '{activation}', "
-            f"which goes with {listed(fitting)}"
+            f"loss '{found.name}' requires an output layer with activation "
+            f"{listed(found.activations or ())}, got '{activation}', "
+            f"which goes with {listed(suitable)}"
         )
     return found
-
-
-def _goes_with(loss: type[Loss], activation: str) -> bool:
-    return loss.activations is None or activation in loss.activations
-
-
-def call_loss(
-    loss: LossFunction, targets: NDArray[Any], outputs: NDArray[Any]
-) -> tuple[float, NDArray[Any]]:
-    """Call a user's loss and check what it returns.
-
-    Parameters
-    ----------
-    loss : callable
-        ``loss(y_true, y_pred) -> (value, gradient)``.
-    targets, outputs : ndarray of shape (n, n_outputs)
-
-    Returns
-    -------
-    value : float
-    gradient : ndarray of shape (n, n_outputs), in the dtype of `outputs`
-
-    Raises
-    ------
-    ValueError
-        Where the loss returns anything else than a number and an array of that shape.
-    """
-    wanted = f"(value, gradient): a number and an array of shape {outputs.shape}"
-    # Copies: what the function does to them must not reach the user's targets or the outputs.
-    result = loss(targets.copy(), outputs.copy())
-    try:
-        value, gradient = result
-        value = float(value)
-        if np.iscomplexobj(gradient):
-            raise TypeError
-        gradient = np.ascontiguousarray(gradient, outputs.dtype)
-    except (TypeError, ValueError):
-        raise ValueError(f"loss must return {wanted}; got {result!r}") from None
-    if gradient.shape != outputs.shape:
-        raise ValueError(f"loss must return {wanted}; got a gradient of shape {gradient.shape}")
-    return value, gradient

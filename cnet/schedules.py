@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnet._checks import as_choice, as_integer, as_number, as_settings
-from cnet._settings import Settings
+from cnet._records import Record
 from cnet.callbacks import MODES, Improvement, ImprovementByTol, is_greater_better
 from cnet.optimizers import OptimizerState
 
@@ -29,7 +29,7 @@ _LEAST_SHARE = 1e-18
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Schedule(Settings):
+class Schedule(Record):
     """Base class of the schedules.
 
     Attributes

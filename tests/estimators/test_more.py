@@ -636,7 +636,7 @@ def test_sparse_rows_in_parts(monkeypatch, settings, weighted):
     model.fit(x, Y3, weights)
     dense = parameters_of(model).copy()
     # Some 40 rows at a time.
-    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 4 * 8)
+    monkeypatch.setattr("cnet.estimators._rows.DENSE_BYTES", 40 * 4 * 8)
     part = MLPClassifier(**model.get_params()).fit(scipy.sparse.csr_matrix(x), Y3, weights)
     np.testing.assert_allclose(parameters_of(part), dense, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(part.loss_curve_, model.loss_curve_, rtol=1e-9)
@@ -651,13 +651,13 @@ def test_sparse_rows_in_parts_of_which_some_are_held_out(monkeypatch):
     # As many as several parts.
     model.set_params(validation_fraction=0.5).fit(x, Y3)
     dense = parameters_of(model).copy()
-    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 20 * 4 * 8)
+    monkeypatch.setattr("cnet.estimators._rows.DENSE_BYTES", 20 * 4 * 8)
     model.fit(scipy.sparse.csr_matrix(x), Y3)
     np.testing.assert_allclose(parameters_of(model), dense, rtol=1e-7, atol=1e-9)
 
 
 def test_batches_of_sparse_rows_in_parts_are_counted_through(monkeypatch):
-    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 4 * 8)
+    monkeypatch.setattr("cnet.estimators._rows.DENSE_BYTES", 40 * 4 * 8)
     begun, ended = [], []
     callback = cnet.Callback()
     callback.on_batch_begin = lambda network, batch: begun.append(batch)
@@ -670,7 +670,7 @@ def test_batches_of_sparse_rows_in_parts_are_counted_through(monkeypatch):
 
 def test_an_interrupt_while_sparse_rows_are_made_dense(monkeypatch):
     x = scipy.sparse.csr_matrix(np.where(X3 > 2, X3, 0))
-    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 4 * 8)
+    monkeypatch.setattr("cnet.estimators._rows.DENSE_BYTES", 40 * 4 * 8)
     model, expected = (
         MLPClassifier((6,), random_state=0, max_iter=n, batch_size=16).set_params(tol=0.0)
         for n in (5, 1)
@@ -692,7 +692,7 @@ def test_an_interrupt_while_sparse_rows_are_made_dense(monkeypatch):
 
 
 def test_sparse_rows_in_parts_that_diverge(monkeypatch):
-    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 5 * 8)
+    monkeypatch.setattr("cnet.estimators._rows.DENSE_BYTES", 40 * 5 * 8)
     x = scipy.sparse.csr_matrix(np.where(XR > 0, XR, 0))
     model = MLPRegressor(hidden_layer_sizes=(6,), activation="identity", solver="sgd")
     model.set_params(random_state=0, batch_size=10, max_iter=100)

@@ -1,8 +1,9 @@
 """Dense neural networks on the CPU, compiled."""
 
-from cnet._core.engine import Predictor
+from cnet._plan import Predictor
 from cnet.callbacks import Callback, EarlyStopping
 from cnet.config import show_config
+from cnet.history import DivergenceError, History
 from cnet.initializers import (
     GlorotNormal,
     GlorotUniform,
@@ -39,7 +40,6 @@ from cnet.schedules import (
     StepDecay,
 )
 from cnet.threads import get_num_threads, num_threads, set_num_threads
-from cnet.training import DivergenceError, History
 
 __version__ = "0.1.0"
 

@@ -129,6 +129,19 @@ def as_settings(
     )
 
 
+def check_keys(name: str, value: Any, keys: Iterable[str]) -> None:
+    """Raise TypeError or ValueError if `value` is not a dict with exactly these keys."""
+    keys = set(keys)
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict, got {value!r}")
+    for key in value:
+        if key not in keys:
+            raise ValueError(f"{name} has the unknown key {key!r}{guess(key, sorted(keys))}")
+    missing = sorted(keys - set(value))
+    if missing:
+        raise ValueError(f"{name} must have the key {missing[0]!r}, which is missing")
+
+
 def guess(value: Any, names: Iterable[str] = ()) -> str:
     """Return a suggestion for an error message: a similar name, or an object of the class `value`."""
     if isinstance(value, type):

@@ -12,8 +12,8 @@ R = TypeVar("R", bound="Record")
 class Record:
     """Base class of frozen dataclasses that are compared, hashed and printed by their fields.
 
-    The dataclass decorator would generate these methods for each of some thirty classes, which would be a
-    tenth of the time of importing cnet. Subclasses therefore pass it ``eq=False, repr=False``.
+    The dataclass decorator would generate these methods for each of some thirty classes, which would be
+    a tenth of the time of importing cnet. Subclasses therefore pass it ``eq=False, repr=False``.
     """
 
     def settings(self) -> dict[str, Any]:

@@ -39,8 +39,8 @@ class Activation(Record):
     low, high : float
         Bounds of the outputs.
     doubles_variance : bool
-        Whether it passes on about half of its input, so that weights should start with twice the variance
-        (He et al., 2015).
+        Whether it passes on about half of its input, so that weights should start with twice the
+        variance (He et al., 2015).
     is_probability : bool
         Whether outputs are probabilities of classes.
     last_only : bool

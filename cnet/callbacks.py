@@ -1,37 +1,46 @@
-"""What training calls as it goes on: the user's objects and functions, and early stopping."""
+"""Callbacks: the user's objects and functions that training calls, and early stopping."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnet._checks import as_choice, as_flag, as_integer, as_number, guess
+from cnet.history import History
 from cnet.metrics import greater_is_better
+
+if TYPE_CHECKING:
+    from cnet.network import NeuralNetwork
+
+Mode: TypeAlias = Literal["auto", "min", "max"]
+
+MODES = ("auto", "min", "max")
 
 
 class Callback:
-    """Base of objects that training calls; each method does nothing unless overridden.
+    """Base class of callbacks. Each method does nothing unless it is overridden.
 
-    An exception raised in one ends the training and leaves the network as the last finished epoch left
-    it. Where neither `on_batch_begin` nor `on_batch_end` is overridden it costs nothing within an epoch.
-    An attribute `monitor`, where it is text, must name what is recorded, or training does not start.
+    An exception in a callback ends training. The network then is as it was after the last finished
+    epoch. Callbacks that override neither `on_batch_begin` nor `on_batch_end` cost nothing within an
+    epoch. If an attribute `monitor` is a str, it must be the name of a recorded value, or training does
+    not start.
     """
 
-    def on_train_begin(self, network: Any) -> None:
-        """Before the first epoch."""
+    def on_train_begin(self, network: NeuralNetwork) -> None:
+        """Do something before the first epoch."""
 
-    def on_epoch_begin(self, network: Any, epoch: int) -> None:
-        """Before an epoch, counted from 0."""
+    def on_epoch_begin(self, network: NeuralNetwork, epoch: int) -> None:
+        """Do something before an epoch, counted from 0."""
 
-    def on_batch_begin(self, network: Any, batch: int) -> None:
-        """Before a batch, counted from 0 in each epoch."""
+    def on_batch_begin(self, network: NeuralNetwork, batch: int) -> None:
+        """Do something before a batch, counted from 0 in each epoch."""
 
-    def on_batch_end(self, network: Any, batch: int, logs: dict[str, float]) -> None:
-        """After a batch and its update.
+    def on_batch_end(self, network: NeuralNetwork, batch: int, logs: dict[str, float]) -> None:
+        """Do something after a batch and its update.
 
         Parameters
         ----------
@@ -39,11 +48,13 @@ class Callback:
         batch : int
             Counted from 0 in each epoch.
         logs : dict of str to float
-            "loss", the batch's from before the update, and "size", its number of rows.
+            "loss", the loss of the batch before its update, and "size", its number of rows.
         """
 
-    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool | None:
-        """After an epoch. Return True to end the training.
+    def on_epoch_end(
+        self, network: NeuralNetwork, epoch: int, logs: dict[str, float]
+    ) -> bool | None:
+        """Do something after an epoch. Return True to stop training.
 
         Parameters
         ----------
@@ -51,52 +62,58 @@ class Callback:
         epoch : int
             Counted from 0.
         logs : dict of str to float
-            What `History` records of the epoch.
+            The values that `History` records for the epoch.
         """
         return None
 
-    def on_train_end(self, network: Any, history: Any) -> None:
-        """After the last epoch, but not where training ended in an exception."""
+    def on_train_end(self, network: NeuralNetwork, history: History) -> None:
+        """Do something after the last epoch, but not if training ends with an exception."""
 
     @property
     def epochs_at_once(self) -> int:
-        """How many epochs may pass before it is told of them, one after the other; 1 by default."""
+        """Number of epochs that may run before the methods for epochs are called for each of them."""
         return 1
 
     @property
     def watches_batches(self) -> bool:
         """Whether one of the methods for batches is overridden."""
-        # In the class or, as methods may be, in the object itself.
+        # In the class, or by an attribute of the object.
         return any(
-            getattr(method, "__func__", None) is not nothing
-            for method, nothing in (
+            getattr(method, "__func__", None) is not base
+            for method, base in (
                 (self.on_batch_begin, Callback.on_batch_begin),
                 (self.on_batch_end, Callback.on_batch_end),
             )
         )
 
 
-EpochFunction: TypeAlias = Callable[[Any, int, dict[str, float]], "bool | None"]
+EpochFunction: TypeAlias = "Callable[[NeuralNetwork, int, dict[str, float]], bool | None]"
+Callbacks: TypeAlias = "Callback | EpochFunction | Iterable[Callback | EpochFunction] | None"
 
 
 class _FunctionCallback(Callback):
-    """A plain function, called as `on_epoch_end` is."""
+    """A function that is called like `on_epoch_end`."""
 
     def __init__(self, function: EpochFunction) -> None:
         self._function = function
 
-    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool | None:
+    def on_epoch_end(
+        self, network: NeuralNetwork, epoch: int, logs: dict[str, float]
+    ) -> bool | None:
         return self._function(network, epoch, logs)
 
 
-def as_callbacks(callbacks: Any) -> list[Callback]:
-    """Return a list of Callback objects, functions among `callbacks` wrapped into one."""
+def as_callbacks(callbacks: Callbacks) -> list[Callback]:
+    """Return a list of Callback objects; functions are wrapped."""
     if callbacks is None:
         return []
+    given: Iterable[Any]
     if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
-        callbacks = (callbacks,)
-    found = []
-    for callback in callbacks:
+        given = (callbacks,)
+    else:
+        given = callbacks
+    found: list[Callback] = []
+    for callback in given:
         if isinstance(callback, Callback):
             found.append(callback)
         elif callable(callback) and not isinstance(callback, type):
@@ -110,16 +127,18 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
 
 
 def check_monitors(
-    watchers: Iterable[Any], names: Collection[str], wants: Mapping[str, str]
+    watchers: Iterable[Any], names: Collection[str], requirements: Mapping[str, str]
 ) -> None:
-    """Refuse an object whose `monitor` names none of what is recorded.
+    """Raise ValueError if the `monitor` of an object is not among the recorded names.
 
-    `wants` says of some names what must be given for them to be recorded.
+    `requirements` says for some names which argument makes training record them.
     """
     for watcher in watchers:
         monitor = getattr(watcher, "monitor", None)
         if isinstance(monitor, str) and monitor not in names:
-            missing = f"; {monitor} wants {wants[monitor]}" if monitor in wants else ""
+            missing = ""
+            if monitor in requirements:
+                missing = f"; {monitor} requires {requirements[monitor]}"
             raise ValueError(
                 f"monitor must be something that is recorded, {', '.join(names)}, "
                 f"got {monitor!r}{missing}"
@@ -127,14 +146,14 @@ def check_monitors(
 
 
 class Improvement:
-    """The best value of what is monitored so far, and for how many epochs there was no better one.
+    """The best monitored value so far, and the number of epochs since then.
 
     Parameters
     ----------
     greater : bool
-        Whether more is better.
+        Whether higher is better.
     min_delta : float
-        By how much a value must be better than the best to count.
+        A value counts as an improvement if it is better than the best one by more than this.
     """
 
     def __init__(self, *, greater: bool, min_delta: float) -> None:
@@ -172,39 +191,38 @@ class ImprovementByTol(Improvement):
 
 
 class EarlyStopping(Callback):
-    """End the training when what is monitored no longer gets better (Prechelt, 1998).
+    """Stop training when a monitored value stops improving (Prechelt, 1998).
 
     Parameters
     ----------
     monitor : str, default "val_loss"
-        What to watch, by its name in `History`: "loss", "val_loss", or a metric's name, with "val_"
-        before it on the validation data.
+        Name of the value in `History`: "loss", "val_loss", the name of a metric, or that name with the
+        prefix "val_" for the validation data.
     patience : int, default 10
-        After how many epochs without improvement to stop.
+        Number of epochs without improvement after which training stops.
     min_delta : float, default 0
-        By more than this a value must be better than the best one to count as an improvement.
+        A value counts as an improvement if it is better than the best one by more than this.
     restore_best : bool, default True
-        Whether to give the network back the weights of the best epoch at the end of the training,
-        however it comes, but for an exception. The optimizer's state stays that of the last epoch; a
-        further training that should not go on with it is given another optimizer.
+        Whether to restore the weights of the best epoch at the end of training, unless training ends
+        with an exception. The optimizer's state remains that of the last epoch. To continue training
+        without it, pass another optimizer.
     mode : {"auto", "min", "max"}, default "auto"
-        Whether less or more is better; "auto" knows it of the losses and of the metrics that have a name
-        in cnet, and takes less for better with any other.
+        Whether lower or higher is better. "auto" knows this for losses and for cnet's own metrics, and
+        assumes that lower is better for all others.
 
     Attributes
     ----------
     best : float
         The best value.
     best_epoch : int
-        Its epoch, from 0; -1 before the first.
+        The epoch of the best value, from 0; -1 before the first epoch.
     stopped_epoch : int or None
-        The epoch after which training was stopped; None: it was not.
+        The epoch after which training was stopped; None if it was not.
 
     Raises
     ------
     ValueError, TypeError
-        Where a setting is out of range; from ``train``, before it starts, where nothing of the name
-        `monitor` is recorded.
+        If a setting is invalid, or, from ``train`` before it starts, if `monitor` is not recorded.
     """
 
     def __init__(
@@ -213,7 +231,7 @@ class EarlyStopping(Callback):
         patience: int = 10,
         min_delta: float = 0.0,
         restore_best: bool = True,
-        mode: str = "auto",
+        mode: Mode = "auto",
     ) -> None:
         if not isinstance(monitor, str):
             raise TypeError(f"monitor must be the name of a loss or metric, got {monitor!r}")
@@ -222,12 +240,13 @@ class EarlyStopping(Callback):
         self.min_delta = as_number("min_delta", min_delta, 0)
         self.restore_best = as_flag("restore_best", restore_best)
         self.mode = as_choice("mode", mode, MODES)
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         greater = is_greater_better(self.monitor, self.mode)
         self._improvement = Improvement(greater=greater, min_delta=self.min_delta)
         self._best_parameters: NDArray[Any] | None = None
+        self._best_buffers: NDArray[Any] | None = None
         self.best_epoch = -1
         self.stopped_epoch: int | None = None
 
@@ -236,33 +255,38 @@ class EarlyStopping(Callback):
         """The best value."""
         return self._improvement.best
 
-    def on_train_begin(self, network: Any) -> None:
-        self._forget()
+    def on_train_begin(self, network: NeuralNetwork) -> None:
+        self._reset()
 
-    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool | None:
+    def on_epoch_end(
+        self, network: NeuralNetwork, epoch: int, logs: dict[str, float]
+    ) -> bool | None:
         if self._improvement.observe(logs[self.monitor]):
             self.best_epoch = epoch
             if self.restore_best:
-                if self._best_parameters is None:
-                    self._best_parameters = network.parameters.copy()
-                else:
-                    np.copyto(self._best_parameters, network.parameters)
+                self._store(network)
         elif self._improvement.epochs_without >= self.patience:
             self.stopped_epoch = epoch
             return True
         return None
 
-    def on_train_end(self, network: Any, history: Any) -> None:
-        if self._best_parameters is not None:
+    def on_train_end(self, network: NeuralNetwork, history: History) -> None:
+        if self._best_parameters is not None and self._best_buffers is not None:
             network.parameters[...] = self._best_parameters
-            self._best_parameters = None
+            network.buffers[...] = self._best_buffers
+            self._best_parameters = self._best_buffers = None
 
-
-MODES = ("auto", "min", "max")
+    def _store(self, network: NeuralNetwork) -> None:
+        if self._best_parameters is None or self._best_buffers is None:
+            self._best_parameters = network.parameters.copy()
+            self._best_buffers = network.buffers.copy()
+        else:
+            np.copyto(self._best_parameters, network.parameters)
+            np.copyto(self._best_buffers, network.buffers)
 
 
 def is_greater_better(monitor: str, mode: str) -> bool:
-    """Return whether more is better of what `monitor` names."""
+    """Return whether higher is better for a monitored value."""
     if mode == "auto":
         return greater_is_better(monitor.removeprefix("val_"))
     return mode == "max"

@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnet._checks import as_number, as_settings
 from cnet._records import Record
+from cnet.activations import Activation
 
-# Activations that pass on about half of their input; He et al. (2015) double the variance for them.
-RELU_FAMILY = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus")
+InitializerName: TypeAlias = Literal[
+    "auto",
+    "glorot_uniform",
+    "glorot_normal",
+    "he_uniform",
+    "he_normal",
+    "lecun_normal",
+    "orthogonal",
+    "zeros",
+    "uniform",
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,8 +169,41 @@ INITIALIZERS: dict[str, type[Initializer]] = {
 }
 
 
-def resolve_initializer(init: Any, activation: str) -> Initializer:
+# The name of an initialiser that is not one of cnet's, in the description of a layer.
+CUSTOM = "custom"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CustomInitializer(Initializer):
+    """Stands for a user's own initialiser in a layer that was restored from a description."""
+
+    def __call__(
+        self, rng: np.random.Generator, n_inputs: int, n_neurons: int
+    ) -> NDArray[np.float64]:
+        raise ValueError(
+            "the layer had a custom initialiser, which is not stored with a network; "
+            "pass init= to a new layer"
+        )
+
+
+def resolve_initializer(init: InitializerName | Initializer, activation: Activation) -> Initializer:
     """Return `init` as an initialiser object; "auto" depends on the layer's activation."""
     if isinstance(init, str) and init == "auto":
-        return HeUniform() if activation in RELU_FAMILY else GlorotUniform()
+        return HeUniform() if activation.doubles_variance else GlorotUniform()
     return as_settings("init", init, Initializer, INITIALIZERS, ("auto",))
+
+
+def initializer_to_text(init: Initializer) -> str:
+    """Return an initialiser in the form that `init` accepts, or "custom" for a user's own."""
+    for name, cls in INITIALIZERS.items():
+        if type(init) is cls:
+            settings = ", ".join(repr(float(value)) for value in init.settings().values())
+            return f"{name}({settings})" if settings else name
+    return CUSTOM
+
+
+def initializer_from_text(text: Any) -> Initializer:
+    """Return the initialiser that `initializer_to_text` described."""
+    if isinstance(text, str) and text == CUSTOM:
+        return CustomInitializer()
+    return as_settings("init", text, Initializer, INITIALIZERS)

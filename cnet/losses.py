@@ -1,7 +1,7 @@
 """Losses: names, settings, and everything else that Python code has to know about each of them.
 
-A row's loss is the sum over its outputs. How the rows of a batch are combined is the caller's choice. The
-formulas are in ``cnet/_core/losses.pxd``. To add a loss, add it there and here.
+A row's loss is the sum over its outputs. How the rows of a batch are combined is the caller's choice.
+The formulas are in ``cnet/_core/losses.pxd``. To add a loss, add it there and here.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,6 +204,21 @@ def values_of(metrics: Iterable[Metric], truth: Truth, outputs: NDArray[Any]) ->
 
 
 MetricFunction: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], float]
+MetricName: TypeAlias = Literal[
+    "accuracy",
+    "auc",
+    "balanced_accuracy",
+    "f1",
+    "log_loss",
+    "mae",
+    "mse",
+    "precision",
+    "r2",
+    "recall",
+    "rmse",
+]
+AnyMetric: TypeAlias = MetricName | MetricFunction
+Metrics: TypeAlias = AnyMetric | Iterable[AnyMetric] | Mapping[str, AnyMetric] | None
 
 
 def greater_is_better(name: str) -> bool:
@@ -211,7 +226,7 @@ def greater_is_better(name: str) -> bool:
     return name in METRICS and METRICS[name].greater_is_better
 
 
-def resolve_metrics(metrics: Any) -> list[Metric]:
+def resolve_metrics(metrics: Metrics) -> list[Metric]:
     """Return the metrics given as names, functions or both.
 
     Parameters

@@ -1,53 +1,55 @@
-"""Optimizers: names, settings, and the state that one carries from step to step.
+"""Optimizers: names, settings, and the state that is kept from step to step.
 
-Each is defined exactly as PyTorch defines the optimizer of that name, so that the same start and the
-same batches give the same weights. The loops run in ``cnet/_core/optimizers.pxd``.
+Each one is defined exactly like PyTorch's optimizer of the same name: the same initial weights and
+batches give the same weights. The loops are in ``cnet/_core/optimizers.pxd``. To add an optimizer, add
+it there and here.
 """
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnet._checks import as_flag, as_number, as_settings
-from cnet._core.engine import OPTIMIZER_SETTINGS
-from cnet._core.engine import OPTIMIZERS as CODES
-from cnet._settings import Settings
+from cnet._records import Record
+
+OptimizerName: TypeAlias = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "rprop"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Optimizer(Settings):
-    """Base of the optimizers: what they have in common.
+class Optimizer(Record):
+    """Base class of the optimizers, with the settings that all of them have.
 
-    An optimizer holds settings only; the network keeps the state, so one object serves many networks.
+    An optimizer holds settings only. The network keeps the state, so several networks can share one
+    object.
 
     Parameters
     ----------
     learning_rate : float, optional
-        Step size where ``train`` is given none; by default `default_learning_rate`, PyTorch's.
+        Step size if ``train`` is given none; by default `default_learning_rate`, which is PyTorch's.
     weight_decay : float, default 0
         L2 penalty: adds ``weight_decay * w`` to the gradient of every weight and bias.
     clip_norm : float, optional
-        Shrinks the whole gradient to at most this Euclidean norm, as
+        Scales the whole gradient down to at most this Euclidean norm, as
         ``torch.nn.utils.clip_grad_norm_`` does.
     clip_value : float, optional
-        Clamps every element of the gradient to ± this value. Not together with `clip_norm`.
+        Clips every element of the gradient to ± this value. It cannot be combined with `clip_norm`.
 
     Raises
     ------
     ValueError
-        Where a number is out of its range.
+        If a number is out of range.
     TypeError
-        Where a setting is not a number.
+        If a setting is not a number.
     """
 
     name: ClassVar[str]
     default_learning_rate: ClassVar[float] = 1e-3
 
-    # Not compared: another step size does not make the state of the last one useless.
+    # Not compared: the state stays valid with another learning rate.
     learning_rate: float | None = field(default=None, compare=False)
     _: KW_ONLY
     weight_decay: float = 0.0
@@ -68,29 +70,20 @@ class Optimizer(Settings):
                 f"got {self.clip_norm} and {self.clip_value}"
             )
 
-    @property
-    def code(self) -> int:
-        """Number by which the engine knows the optimizer."""
-        return CODES[self.name]
-
-    def settings(self) -> NDArray[np.float64]:
-        """Return the settings as the engine reads them."""
-        settings = np.zeros(OPTIMIZER_SETTINGS)
-        settings[:3] = self.weight_decay, self.clip_norm or 0.0, self.clip_value or 0.0
-        own = self._own_settings()
-        settings[3 : 3 + len(own)] = own
-        return settings
-
     def start(
         self, n_parameters: int, dtype: np.dtype[Any], learning_rate: float
     ) -> OptimizerState:
         """Return the state before the first step."""
-        n_moments = len(self._first_moments(learning_rate))
+        n_moments = len(self.initial_moments(learning_rate))
         state = OptimizerState(
             self, np.empty((n_moments, n_parameters), dtype), np.empty(1, np.intp)
         )
         state.restart(learning_rate)
         return state
+
+    def initial_moments(self, learning_rate: float) -> tuple[float, ...]:
+        """Return the initial value of each array of the state."""
+        raise NotImplementedError
 
     def on_rate_change(self, moments: NDArray[Any], old: float, new: float) -> None:
         """Rescale momentum so that it keeps its speed at a new learning rate; by default do nothing.
@@ -98,26 +91,18 @@ class Optimizer(Settings):
         Called by schedules that follow scikit-learn, whose velocity includes the learning rate.
         """
 
-    def _own_settings(self) -> tuple[float, ...]:
-        """Return up to four numbers, in the order `_core/optimizers.pxd` gives them."""
-        raise NotImplementedError
-
-    def _first_moments(self, learning_rate: float) -> tuple[float, ...]:
-        """Return what each array of the state starts at."""
-        raise NotImplementedError
-
 
 @dataclass
 class OptimizerState:
-    """What an optimizer carries from step to step.
+    """What an optimizer keeps from step to step.
 
     Attributes
     ----------
     optimizer : Optimizer
     moments : ndarray of shape (n_moments, n_parameters)
-        Running averages and the like, in the order of the flat parameters.
+        Running averages and the like, in the order of the network's parameters.
     steps : ndarray of shape (1,), intp
-        How many steps have been made.
+        The number of steps so far.
     """
 
     optimizer: Optimizer
@@ -126,13 +111,17 @@ class OptimizerState:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # Arrays of its own: what is unpickled may lie in read-only memory, as joblib's does.
+        # Copies, because joblib can unpickle arrays in read-only memory.
         self.moments = self.moments.copy()
         self.steps = self.steps.copy()
 
+    def copy(self) -> OptimizerState:
+        """Return an independent copy."""
+        return OptimizerState(self.optimizer, self.moments.copy(), self.steps.copy())
+
     def restart(self, learning_rate: float) -> None:
-        """Go back to before the first step."""
-        self.moments[:] = np.reshape(self.optimizer._first_moments(learning_rate), (-1, 1))
+        """Go back to the state before the first step."""
+        self.moments[:] = np.reshape(self.optimizer.initial_moments(learning_rate), (-1, 1))
         self.steps[:] = 0
 
 
@@ -143,9 +132,9 @@ class SGD(Optimizer):
     Parameters
     ----------
     momentum : float, default 0
-        Share of the last step that is kept.
+        Fraction of the last step that is added to the next one.
     nesterov : bool, default False
-        Nesterov's momentum (Sutskever et al., 2013); wants a momentum above 0.
+        Use Nesterov's momentum (Sutskever et al., 2013), which requires a momentum above 0.
     """
 
     name = "sgd"
@@ -157,16 +146,13 @@ class SGD(Optimizer):
         super().__post_init__()
         as_number("momentum", self.momentum, 0)
         if as_flag("nesterov", self.nesterov) and self.momentum == 0:
-            raise ValueError("nesterov=True wants a momentum above 0, got 0")
+            raise ValueError("nesterov=True requires a momentum above 0, got 0")
 
     def on_rate_change(self, moments: NDArray[Any], old: float, new: float) -> None:
         """Rescale the velocity, which here does not include the learning rate."""
         moments *= old / new
 
-    def _own_settings(self) -> tuple[float, ...]:
-        return self.momentum, float(self.nesterov)
-
-    def _first_moments(self, learning_rate: float) -> tuple[float, ...]:
+    def initial_moments(self, learning_rate: float) -> tuple[float, ...]:
         return (0.0,) if self.momentum else ()
 
 
@@ -177,13 +163,12 @@ class Adam(Optimizer):
     Parameters
     ----------
     beta_1, beta_2 : float, default 0.9 and 0.999
-        Decay of the running means of the gradient and of its square; at least 0 and below 1.
+        Decay rates of the running means of the gradient and of its square, at least 0 and below 1.
     epsilon : float, default 1e-8
-        Added to the root of the second.
+        Added to the square root of the second mean.
     epsilon_hat : bool, default False
-        Whether epsilon is added before the root is corrected for the first steps, as in the second form
-        of Kingma and Ba's algorithm, which scikit-learn and Keras use, and not after, as in the first,
-        which PyTorch uses.
+        Whether to add epsilon before the bias correction, as scikit-learn and Keras do, or after it, as
+        PyTorch does. These are the two forms of the algorithm in Kingma and Ba's paper.
     """
 
     name = "adam"
@@ -200,16 +185,13 @@ class Adam(Optimizer):
         as_number("epsilon", self.epsilon, 0)
         as_flag("epsilon_hat", self.epsilon_hat)
 
-    def _own_settings(self) -> tuple[float, ...]:
-        return self.beta_1, self.beta_2, self.epsilon, float(self.epsilon_hat)
-
-    def _first_moments(self, learning_rate: float) -> tuple[float, ...]:
+    def initial_moments(self, learning_rate: float) -> tuple[float, ...]:
         return 0.0, 0.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AdamW(Adam):
-    """Adam whose weight decay, 0.01 by default, shrinks the weights themselves.
+    """Adam with decoupled weight decay, 0.01 by default: the decay shrinks the weights directly.
 
     Loshchilov and Hutter, 2019; ``torch.optim.AdamW``.
     """
@@ -221,21 +203,21 @@ class AdamW(Adam):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RMSprop(Optimizer):
-    """Gradient over the root of its running mean square.
+    """Gradient divided by the root of its running mean square.
 
     Tieleman and Hinton, 2012; ``torch.optim.RMSprop``.
 
     Parameters
     ----------
     alpha : float, default 0.99
-        Decay of the running mean; at least 0 and below 1.
+        Decay rate of the running mean, at least 0 and below 1.
     epsilon : float, default 1e-8
         Added to the root.
     momentum : float, default 0
-        Share of the last step that is kept.
+        Fraction of the last step that is added to the next one.
     centered : bool, default False
-        Use the variance instead of the mean square (Graves, 2013). Where rounding takes the variance
-        of a constant gradient below 0 it is 0, and PyTorch's step is NaN.
+        Use the variance instead of the mean square (Graves, 2013). A variance that rounding makes
+        negative counts as 0; PyTorch's step would be NaN.
     """
 
     name = "rmsprop"
@@ -253,23 +235,22 @@ class RMSprop(Optimizer):
         as_number("momentum", self.momentum, 0)
         as_flag("centered", self.centered)
 
-    def _own_settings(self) -> tuple[float, ...]:
-        return self.alpha, self.epsilon, self.momentum, float(self.centered)
-
-    def _first_moments(self, learning_rate: float) -> tuple[float, ...]:
+    def initial_moments(self, learning_rate: float) -> tuple[float, ...]:
         return (0.0,) * (3 if self.centered else 2 if self.momentum else 1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Adagrad(Optimizer):
-    """Gradient over the root of the sum of its squares (Duchi et al., 2011; ``torch.optim.Adagrad``).
+    """Gradient divided by the root of the sum of its squares.
+
+    Duchi et al., 2011; ``torch.optim.Adagrad``.
 
     Parameters
     ----------
     learning_rate_decay : float, default 0
-        The t-th step is made with learning_rate / (1 + (t - 1) learning_rate_decay).
+        The t-th step uses learning_rate / (1 + (t - 1) * learning_rate_decay).
     initial_accumulator_value : float, default 0
-        What the sum of squares starts at.
+        Initial value of the sum of squares.
     epsilon : float, default 1e-10
         Added to the root.
     """
@@ -287,24 +268,21 @@ class Adagrad(Optimizer):
         as_number("initial_accumulator_value", self.initial_accumulator_value, 0)
         as_number("epsilon", self.epsilon, 0)
 
-    def _own_settings(self) -> tuple[float, ...]:
-        return self.learning_rate_decay, self.epsilon
-
-    def _first_moments(self, learning_rate: float) -> tuple[float, ...]:
+    def initial_moments(self, learning_rate: float) -> tuple[float, ...]:
         return (self.initial_accumulator_value,)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rprop(Optimizer):
-    """Steps by the sign of the gradient alone (Riedmiller and Braun, 1993; ``torch.optim.Rprop``).
+    """Steps by the sign of the gradient (Riedmiller and Braun, 1993; ``torch.optim.Rprop``).
 
-    Made for full batches. `learning_rate` is the size of the first step only. PyTorch's has no
-    `weight_decay`; here it is added to the gradient before its sign is taken.
+    Designed for full batches. `learning_rate` is the size of the first step. `weight_decay`, which
+    PyTorch's Rprop does not have, is added to the gradient before its sign is taken.
 
     Parameters
     ----------
     shrink, grow : float, default 0.5 and 1.2
-        Factors of a weight's step where its gradient has turned, and where it has kept its sign.
+        Factors for a weight's step if its gradient has changed its sign, and if it has not.
     smallest_step, largest_step : float, default 1e-6 and 50
         Bounds of a weight's step.
     """
@@ -324,10 +302,7 @@ class Rprop(Optimizer):
         as_number("smallest_step", self.smallest_step, 0)
         as_number("largest_step", self.largest_step, self.smallest_step)
 
-    def _own_settings(self) -> tuple[float, ...]:
-        return self.shrink, self.grow, self.smallest_step, self.largest_step
-
-    def _first_moments(self, learning_rate: float) -> tuple[float, ...]:
+    def initial_moments(self, learning_rate: float) -> tuple[float, ...]:
         return 0.0, learning_rate
 
 
@@ -335,8 +310,10 @@ _CLASSES: tuple[type[Optimizer], ...] = (SGD, Adam, AdamW, RMSprop, Adagrad, Rpr
 OPTIMIZERS = {optimizer.name: optimizer for optimizer in _CLASSES}
 
 
-def resolve_optimizer(optimizer: Any, learning_rate: Any) -> tuple[Optimizer, float]:
-    """Return the optimizer that `optimizer` is or names, and the learning rate to use with it."""
+def resolve_optimizer(
+    optimizer: OptimizerName | Optimizer, learning_rate: float | None
+) -> tuple[Optimizer, float]:
+    """Return `optimizer` as an object, and the learning rate to use with it."""
     found = as_settings("optimizer", optimizer, Optimizer, OPTIMIZERS)
     if learning_rate is not None:
         return found, as_number("learning_rate", learning_rate, 0)

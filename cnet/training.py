@@ -1,597 +1,364 @@
-"""The loop above the engine: epochs, their order and losses, validation, callbacks, and when to stop."""
+"""Trainer: everything about a network that training changes, and how all of it is changed together.
+
+`NeuralNetwork` and the estimators are built on it.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from cnet._arrays import Data, aligned_empty
-from cnet._core import engine
-from cnet._program import NO_ROWS, Program
-from cnet.callbacks import Callback, check_monitors
-from cnet.losses import CrossEntropy, Loss, LossFunction, SquaredError, call_loss
-from cnet.metrics import METRICS, Metric, Truth, values_of
-from cnet.optimizers import OptimizerState
-from cnet.progress import Progress
-from cnet.schedules import Schedule, Scheduler
-from cnet.threads import get_num_threads
+from cnet._checks import as_number
+from cnet._epochs import Epochs, TrainingSettings
+from cnet._plan import Plan
+from cnet.data import Data, DenseRows, Source, as_data
+from cnet.history import DivergenceError, History
+from cnet.layers import BaseLayer
+from cnet.layers.base import Views
+from cnet.losses import Loss, LossFunction, LossName, resolve_loss
+from cnet.model import Model, default_name
+from cnet.optimizers import SGD, Optimizer, OptimizerName, OptimizerState, resolve_optimizer
+from cnet.recording import Evaluator, Recorder
+from cnet.transaction import Committed, RowStep, Transaction
 
-# Multiplications of one call of the engine, where an epoch takes fewer: about 1 ms, in which the cost
-# of a call is lost, and which nobody notices between an epoch and its line of output.
-_CALL_WORK = 3_000_000
+if TYPE_CHECKING:
+    from cnet.network import NeuralNetwork
 
-_NO_SEEDS = np.empty(0, np.uint64)
+__all__ = [
+    "DivergenceError",
+    "Evaluator",
+    "History",
+    "Recorder",
+    "Trainer",
+    "TrainingSettings",
+    "Transaction",
+]
 
-# What has to be asked for to be recorded, and how.
-_WANTS = {
-    "val_loss": "validation_data or validation_split",
-    **{f"{prefix}{name}": f"metrics={name!r}" for name in METRICS for prefix in ("", "val_")},
-}
-
-# Rows that are brought together at a time to have metrics computed.
-_METRIC_ROWS = 8192
-
-
-class DivergenceError(ArithmeticError):
-    """Training stopped: the loss, a weight or the optimizer's state was no longer a finite number.
-
-    The network has the weights of the last epoch that ended with finite ones.
-
-    Attributes
-    ----------
-    epoch : int
-        The epoch that failed, from 0.
-    history : History
-        The epochs before it.
-    """
-
-    def __init__(self, message: str, epoch: int, history: History) -> None:
-        super().__init__(message)
-        self.epoch = epoch
-        self.history = history
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (*self.args, self.epoch, self.history)
+_BOOLS = (bool, np.bool_)
 
 
-class History(dict[str, list[float]]):
-    """What training recorded: a dict of lists with one number for each epoch.
+class Trainer:
+    """The model of a network, and everything that training it requires.
 
-    ``history["loss"]`` is the loss over the epoch's rows, each taken before the update that its batch
-    made: their mean, or with ``reduction="sum"`` their sum, and the layers' penalties. Where they were
-    asked for there are ``"val_loss"`` and, by their names, metrics, with ``"val_"`` before those of the
-    validation data, all from after the epoch, and ``"learning_rate"``, that of its first step.
-    """
-
-    def to_pandas(self) -> Any:
-        """Return a pandas.DataFrame with a column for each list and a row for each epoch.
-
-        Raises
-        ------
-        ImportError
-            Where pandas is not installed.
-        """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_pandas wants pandas: pip install pandas") from error
-        return pd.DataFrame(dict(self)).rename_axis("epoch")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train; every value already checked.
-
-    Attributes
-    ----------
-    loss : Loss or callable
-    reduction : {"mean", "sum", "weighted_mean"}
-        How the loss of a batch comes from its rows': a weighted mean is over the sum of their weights.
-    learning_rate : float
-    epochs : int
-    batch_size : int or None
-        None: all rows at once.
-    shuffle : bool
-    schedule : Schedule, callable or None
-        What becomes of the learning rate.
-    divide_penalties : bool
-        Whether a batch's penalties are divided by what the sum over its rows is divided by, with a
-        function as loss by their number.
-    recorded_scale : float
-        What the rows' losses are multiplied by where they are recorded, unlike the penalties and the
-        gradient; not those of a function.
-    order : callable or None
-        ``order(n)`` returns the order in which an epoch takes its n rows; None: it is drawn.
-    """
-
-    loss: Loss | LossFunction
-    reduction: str
-    learning_rate: float
-    epochs: int
-    batch_size: int | None
-    shuffle: bool
-    schedule: Schedule | None = None
-    divide_penalties: bool = False
-    recorded_scale: float = 1.0
-    order: Callable[[int], NDArray[np.intp]] | None = None
-
-
-class Run:
-    """The arrays of one training run, and the ways of taking epochs through them.
+    A change is prepared completely and then committed by one assignment. Whatever ends a call, also
+    Ctrl-C, the trainer is as it was before the call, or as it was after the last finished epoch.
 
     Parameters
     ----------
-    program, data, state, settings, rng
-        What is trained, on what, from which state of the optimizer, how, and whence the order of rows
-        and what is dropped come.
-    rows : ndarray of shape (n,), intp, optional
-        Which rows of the data to train on; by default all.
-
-    Raises
-    ------
-    MemoryError
-        Where there is no room for the arrays.
-    """
-
-    def __init__(
-        self,
-        program: Program,
-        data: Data,
-        state: OptimizerState,
-        settings: Settings,
-        rng: np.random.Generator,
-        rows: NDArray[np.intp] | None = None,
-    ) -> None:
-        n = len(data.x) if rows is None else len(rows)
-        self.program = program
-        self.data = data
-        self.state = state
-        self.settings = settings
-        self.rng = rng
-        self.rows = rows
-        self.n = n
-        self.batch_size = min(settings.batch_size or n, n)
-        self.n_steps = -(-n // self.batch_size)
-        self.first_batch = 0  # its number to callbacks
-        n_parameters = len(program.parameters)
-        self.block = program.block_rows(self.batch_size)
-        # A function must see a batch as a whole, whose outputs then wait for their gradient.
-        self.capacity = self.block if isinstance(settings.loss, Loss) else self.batch_size
-        self.threads = get_num_threads()
-        self.workspace = program.workspace(self.capacity, self.threads)
-        # Where a batch is one block, a layer is updated as soon as a piece of its gradient is there,
-        # unless the norm of all of it is wanted first.
-        whole = self.batch_size > self.capacity or state.optimizer.clip_norm is not None
-        whole = whole or not isinstance(settings.loss, Loss)
-        self.gradient = aligned_empty(n_parameters if whole else 0, program.dtype)
-        self.finished = aligned_empty(n_parameters, program.dtype)
-        self.optimizer_settings = state.optimizer.settings()
-        self.set_learning_rate(settings.learning_rate)
-        # A step has a cost of its own, and the optimizer's for each parameter.
-        work = n * program.row_work + self.n_steps * (100 + 10 * n_parameters)
-        self.epochs_per_call = max(1, _CALL_WORK // work) if isinstance(settings.loss, Loss) else 1
-
-    def set_learning_rate(self, rate: float) -> None:
-        """Set the learning rate of the epochs to come."""
-        self.rates = np.array([rate])
-
-    def epochs(
-        self, count: int, callbacks: list[Callback] | None = None, network: Any = None
-    ) -> tuple[NDArray[np.float64], BaseException | None]:
-        """Train `count` epochs; return the totals of those that finished, and what ended them early.
-
-        Whatever does, the parameters are those of the last finished epoch, and the optimizer starts
-        anew, for its state belongs to weights that are gone. With `callbacks`, one epoch, whose batches
-        they are told of.
-        """
-        totals = np.full(count, np.nan)
-        error: BaseException | None = None
-        try:
-            if isinstance(self.settings.loss, Loss) and not callbacks:
-                order, seeds = self._drawn(count)
-                finished = self._train(
-                    self.settings.loss, order, seeds, self.rates, totals, self.finished
-                )
-            else:
-                finished = self._epoch_by_batches(totals, callbacks or [], network)
-        except BaseException as raised:  # Ctrl-C too: what came before it is to be recorded
-            error = raised
-            finished = int(np.count_nonzero(~np.isnan(totals)))
-        if finished < count:
-            self.state.restart(self.settings.learning_rate)
-        return totals[:finished], error
-
-    def assessed(self, assessment: Assessment) -> dict[str, list[float]]:
-        """Return what an epoch's assessment says; where it fails, so does the epoch."""
-        try:
-            values = {**assessment.of_training(self), **assessment.of_validation(self)}
-        except BaseException:
-            np.copyto(self.program.parameters, self.finished)
-            self.state.restart(self.settings.learning_rate)
-            raise
-        return {name: [value] for name, value in values.items()}
-
-    def _drawn(self, count: int) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:
-        """Return the rows' order and the seed of dropout of each of `count` epochs."""
-        if self.program.drops and count > 1:
-            # One after the other from the one stream, as they would be if each were a call.
-            orders, seeds = zip(*(self._drawn(1) for _ in range(count)), strict=True)
-            return np.concatenate(orders), np.concatenate(seeds)
-        return self._order(count), self._seeds(count)
-
-    def _order(self, count: int) -> NDArray[np.intp]:
-        """Rows in the order in which each of `count` epochs takes them; empty: as they are."""
-        if self.settings.order is not None:
-            order = np.empty((count, self.n), np.intp)
-            for epoch in range(count):
-                order[epoch] = self.settings.order(self.n)
-        elif self.settings.shuffle:
-            order = np.empty((count, self.n), np.intp)
-            # Not NumPy's permuted, which takes three times as long: a quarter of a tiny network's epoch.
-            engine.shuffle(self.rng.bit_generator, order)
-        elif self.rows is not None:
-            return np.tile(self.rows, (count, 1))
-        else:
-            return np.empty((0, 0), np.intp)
-        return order if self.rows is None else self.rows[order]
-
-    def _seeds(self, count: int) -> NDArray[np.uint64]:
-        """Return what each epoch's dropout is drawn from; empty: there is none."""
-        if not self.program.drops:
-            return _NO_SEEDS
-        return self.rng.integers(1, 2**63, count, np.uint64)
-
-    def _train(
-        self,
-        loss: Loss,
-        order: NDArray[np.intp],
-        seeds: NDArray[np.uint64],
-        rates: NDArray[np.float64],
-        totals: NDArray[np.float64],
-        finished: NDArray[Any],
-    ) -> int:
-        return engine.train(
-            self.program.rows,
-            self.program.parameters,
-            self.data.x,
-            self.data.targets,
-            self.data.labels,
-            self.data.sample_weight,
-            loss.code,
-            loss.setting,
-            engine.REDUCTIONS[self.settings.reduction],
-            self.settings.divide_penalties,
-            self.settings.recorded_scale,
-            order,
-            seeds,
-            self.batch_size,
-            self.state.optimizer.code,
-            self.optimizer_settings,
-            rates,
-            self.state.steps,
-            self.state.moments,
-            self.gradient,
-            finished,
-            self.workspace,
-            self.capacity,
-            totals,
-            self.threads,
-        )
-
-    def _epoch_by_batches(
-        self, totals: NDArray[np.float64], callbacks: list[Callback], network: Any
-    ) -> int:
-        """One epoch, batch by batch, for a loss in Python or callbacks that are told of each."""
-        parameters = self.program.parameters
-        loss = self.settings.loss
-        order, seeds = self._drawn(1)
-        rows = order[0] if order.size else np.arange(self.n)
-        complete = False
-        total = 0.0
-        np.copyto(self.finished, parameters)
-        before = aligned_empty(len(parameters) if isinstance(loss, Loss) else 0, self.program.dtype)
-        try:
-            for batch, start in enumerate(range(0, self.n, self.batch_size)):
-                chosen = rows[start : start + self.batch_size]
-                rate = self.rates[batch : batch + 1] if len(self.rates) > 1 else self.rates
-                for callback in callbacks:
-                    callback.on_batch_begin(network, self.first_batch + batch)
-                if isinstance(loss, Loss):
-                    one = np.full(1, np.nan)
-                    made = self._train(loss, chosen[np.newaxis], seeds, rate, one, before)
-                    # A step that the engine has taken back, for weights that overflow.
-                    value = float(one[0]) if made else math.nan
-                else:
-                    value = self._called_batch(loss, chosen, float(rate[0]), batch, seeds)
-                total += value
-                if not math.isfinite(total):
-                    break
-                if callbacks:
-                    size = len(chosen)
-                    shown = value if self.settings.reduction == "sum" else value / size
-                    for callback in callbacks:
-                        callback.on_batch_end(
-                            network, self.first_batch + batch, {"loss": shown, "size": size}
-                        )
-            else:
-                complete = all(map(engine.all_finite, (parameters, *self.state.moments)))
-        finally:
-            if not complete:
-                np.copyto(parameters, self.finished)
-        totals[0] = total
-        return int(complete)
-
-    def _called_batch(
-        self,
-        loss: LossFunction,
-        rows: NDArray[np.intp],
-        rate: float,
-        batch: int,
-        seeds: NDArray[np.uint64],
-    ) -> float:
-        """One step by a loss in Python; returns what the batch adds to the epoch's total."""
-        program, parameters = self.program, self.program.parameters
-        x, targets = self.data.x[rows], self.data.targets[rows]
-        outputs = np.empty((len(x), program.n_outputs), program.dtype)
-        key = (int(seeds[0]) + batch) | 1 << 63 if seeds.size else 0
-        engine.forward(
-            program.rows,
-            parameters,
-            x,
-            outputs,
-            self.workspace,
-            self.capacity,
-            self.block,
-            self.threads,
-            False,
-            key,
-        )
-        value, gradient = call_loss(loss, targets, outputs)
-        penalty_scale = 1 / len(x) if self.settings.divide_penalties else 1.0
-        value += penalty_scale * engine.penalty(program.rows, parameters)
-        if not math.isfinite(value):
-            return value
-        engine.backward(
-            program.rows,
-            parameters,
-            x,
-            gradient,
-            penalty_scale,
-            self.workspace,
-            self.capacity,
-            self.block,
-            self.gradient,
-            NO_ROWS[program.dtype],
-            self.threads,
-            key != 0,
-        )
-        self.state.steps += 1
-        engine.apply_update(
-            program.rows,
-            self.state.optimizer.code,
-            self.optimizer_settings,
-            rate,
-            int(self.state.steps[0]),
-            parameters,
-            self.gradient,
-            self.state.moments,
-            self.threads,
-        )
-        # A user's value is its batch's mean or sum already.
-        return value if self.settings.reduction == "sum" else value * len(x)
-
-
-def learner(
-    program: Program,
-    loss: Loss,
-    state: OptimizerState,
-    learning_rate: float,
-    rng: np.random.Generator,
-) -> engine.Learner:
-    """Return what takes steps of the optimizer, each by one row.
-
-    Raises
-    ------
-    MemoryError
-        Where there is no room for its arrays.
-    """
-    n_parameters = len(program.parameters)
-    # The norm of a gradient wants all of it.
-    n_gradient = n_parameters if state.optimizer.clip_norm is not None else 0
-    return engine.Learner(
-        program.rows,
-        program.parameters,
-        aligned_empty(program.n_inputs + program.n_outputs, program.dtype),
-        loss.code,
-        loss.setting,
-        isinstance(loss, CrossEntropy),
-        loss.low,
-        loss.high,
-        state.optimizer.code,
-        state.optimizer.settings(),
-        learning_rate,
-        int(rng.integers(1, 2**63)) if program.drops else 0,
-        state.steps,
-        state.moments,
-        aligned_empty(n_gradient, program.dtype),
-        aligned_empty(n_parameters, program.dtype),
-        program.workspace(1, 1),
-    )
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """What is computed after each epoch: metrics, and the loss on validation data.
+    dtype : numpy.dtype
+        float32 or float64.
+    rng : numpy.random.Generator
+        Source of initial weights, shuffling and dropout.
 
     Attributes
     ----------
-    metrics : list of Metric
-    validation : Data or None
+    committed : Committed
+        The current state. Only the trainer and its transactions may replace it.
+    dtype, rng
+        As above.
     """
 
-    metrics: list[Metric]
-    validation: Data | None
+    def __init__(self, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+        self.committed = Committed()
+        self.dtype = dtype
+        self.rng = rng
+        self._lock = threading.Lock()
+
+    def __del__(self) -> None:
+        # Layers refer to their trainer weakly. Those that live longer keep their arrays.
+        plan = self.committed.plan
+        if plan is not None:
+            for layer in plan.model.all_layers():
+                layer.outlive(plan.model.views(layer) or {})
+
+    # The current state
 
     @property
-    def names(self) -> list[str]:
-        """What is recorded of an epoch beside its loss."""
-        names = [metric.name for metric in self.metrics]
-        if self.validation is not None:
-            names += ["val_loss"] + [f"val_{name}" for name in names]
-        return names
+    def plan(self) -> Plan:
+        """The plan of the model, which computes it."""
+        if self.committed.plan is None:
+            raise ValueError("the network has no layers")
+        return self.committed.plan
 
-    def of_training(self, run: Run) -> dict[str, float]:
-        """Return the metrics on the rows that are trained on."""
-        if not self.metrics:
-            return {}
-        x, rows = run.data.x, run.rows
-        if rows is None:
-            outputs = run.program.forward(x)
-            truth = Truth(run.data.targets, run.data.labels)
-        else:
-            parts = [rows[i : i + _METRIC_ROWS] for i in range(0, len(rows), _METRIC_ROWS)]
-            outputs = np.concatenate([run.program.forward(x[part]) for part in parts])
-            labels = run.data.labels
-            truth = Truth(
-                run.data.targets if labels.size else run.data.targets[rows],
-                labels[rows] if labels.size else labels,
-            )
-        return values_of(self.metrics, truth, outputs)
+    @property
+    def model(self) -> Model:
+        """The model: layers and their values."""
+        return self.plan.model
 
-    def of_validation(self, run: Run) -> dict[str, float]:
-        """Return the loss and the metrics on the validation data."""
-        data = self.validation
-        if data is None:
-            return {}
-        settings = run.settings
-        outputs = np.empty((len(data.x), run.program.n_outputs), run.program.dtype)
-        loss = run.program.loss(
-            data,
-            settings.loss,
-            reduction=settings.reduction,
-            divide_penalties=settings.divide_penalties,
-            outputs=outputs,
-        )
-        values = values_of(self.metrics, Truth(data.targets, data.labels), outputs)
-        return {"val_loss": loss, **{f"val_{name}": value for name, value in values.items()}}
+    @property
+    def state(self) -> OptimizerState | None:
+        """State of the optimizer of the last training."""
+        return self.committed.state
 
+    @property
+    def loss(self) -> Loss | None:
+        """Loss of the last training."""
+        return self.committed.loss
 
-class Training:
-    """A run with all that goes with it, ready to start.
+    @property
+    def history(self) -> History | None:
+        """What the last training recorded, also if it ended with an exception."""
+        return self.committed.history
 
-    Parameters
-    ----------
-    run : Run
-    verbose : bool or "bar"
-        Print a line after each epoch, or show a bar.
-    callbacks : list of Callback
-    assessment : Assessment
-        What to compute after each epoch.
-    logged : iterable of str
-        What a callback adds to the logs, for those after it to monitor.
+    @property
+    def is_training(self) -> bool:
+        """Whether a transaction is under way."""
+        return self._lock.locked()
 
-    Raises
-    ------
-    ValueError
-        Where a callback or the schedule monitors what is not recorded; and what the loss on the
-        validation data or a metric raises, which are computed once.
-    ImportError
-        Where a bar is wanted and tqdm is not installed.
-    """
+    def views(self, layer: BaseLayer) -> Views | None:
+        """Return the arrays of a layer by name, or None if it is not part of the model."""
+        plan = self.committed.plan
+        return plan.model.views(layer) if plan is not None else None
 
-    def __init__(
+    def check_name(self, layer: BaseLayer, name: str) -> None:
+        """Raise ValueError if another layer of the model has this name."""
+        for other in self.model.layers:
+            if other is not layer and other.name == name:
+                raise ValueError(f"name must be unique among the layers, got {name!r} twice")
+
+    def objective(
         self,
-        run: Run,
-        *,
-        verbose: bool | str,
-        callbacks: list[Callback],
-        assessment: Assessment,
-        logged: Iterable[str] = (),
-    ) -> None:
-        settings = run.settings
-        self.run = run
-        self.callbacks = callbacks
-        self.assessment = assessment
-        self.names = ["loss", *assessment.names]
-        self.pace: Scheduler | None = None
-        if settings.schedule is not None:
-            self.names.append("learning_rate")
-            self.pace = Scheduler(settings.schedule, settings.learning_rate, run.state)
-            self.pace.begin(run.n, run.n_steps, settings.epochs, self.names)
-        check_monitors((self.pace, *callbacks), [*self.names, *logged], _WANTS)
-        # The tutorial's total error leaves out the half that makes the gradient neat.
-        printed = 2.0 if isinstance(settings.loss, SquaredError) else 1.0
-        self.progress = Progress(verbose, settings.epochs, run.n, printed)
-        # What would fail after the first epoch fails before it.
-        if not assessment.of_validation(run):
-            assessment.of_training(run)
+        x: ArrayLike,
+        y: ArrayLike,
+        loss: LossName | Loss | LossFunction | None,
+        sample_weight: ArrayLike | None = None,
+        names: tuple[str, str, str] = ("x", "y", "sample_weight"),
+    ) -> tuple[Plan, Loss, Data]:
+        """Return the plan, and valid loss and data for it.
 
-    def start(self, network: Any, history: History) -> None:
-        """Train the run's parameters, recording into `history` as epochs finish.
+        `loss` is by default that of the last training, and "auto" at first. `names` are the names of x,
+        y and sample_weight in messages.
+        """
+        plan = self.plan
+        if loss is None:
+            loss = self.loss if self.loss is not None else "auto"
+        used_loss = resolve_loss(loss, plan.model.layers[-1].activation)
+        if sample_weight is not None and used_loss.in_python:
+            raise ValueError(
+                f"{names[2]} must be None with a function as loss, which weights its rows itself"
+            )
+        data = as_data(
+            x,
+            y,
+            sample_weight,
+            n_inputs=plan.n_inputs,
+            n_outputs=plan.n_outputs,
+            dtype=self.dtype,
+            loss=used_loss,
+            names=names,
+        )
+        # Inputs or targets that are the network's own weights must not change as it learns.
+        if any(np.may_share_memory(array, plan.parameters) for array in (data.x, data.targets)):
+            data = data._replace(x=data.x.copy(), targets=data.targets.copy())
+        return plan, used_loss, data
+
+    # Changes
+
+    @contextmanager
+    def exclusive(self, plan: Plan | None = None) -> Iterator[Transaction]:
+        """Context manager: no other call can change the network meanwhile.
 
         Parameters
         ----------
-        network : NeuralNetwork
-            What callbacks are given.
-        history : History
+        plan : Plan, optional
+            The plan for which the caller has prepared its data.
 
         Raises
         ------
-        DivergenceError
-            Where the loss, a weight or the optimizer's state stops being finite.
+        RuntimeError
+            If the network is being trained already, or the plan is no longer that of the network.
         """
-        run, settings, pace = self.run, self.run.settings, self.pace
-        history.update({name: [] for name in self.names})
-        batch_callbacks = [callback for callback in self.callbacks if callback.watches_batches]
-        one_by_one = bool(self.assessment.names or (pace and pace.epochs_known == 1))
-        most = 1 if one_by_one else run.epochs_per_call
-        with self.progress as progress:
-            for callback in self.callbacks:
-                callback.on_train_begin(network)
-            epoch = 0
-            stop = False
-            while epoch < settings.epochs and not stop:
-                for callback in self.callbacks:
-                    callback.on_epoch_begin(network, epoch)
-                patience = (callback.epochs_at_once for callback in self.callbacks)
-                count = max(1, min(most, settings.epochs - epoch, *patience))
-                if pace:
-                    run.rates = pace.rates(epoch, count)
-                totals, error = run.epochs(count, batch_callbacks, network)
-                losses = totals if settings.reduction == "sum" else totals / run.n
-                recorded = {"loss": losses.tolist()}
-                if pace:
-                    recorded["learning_rate"] = np.resize(
-                        run.rates[:: run.n_steps], len(totals)
-                    ).tolist()
-                if one_by_one and len(totals):
-                    recorded.update(run.assessed(self.assessment))
-                # All at once: an epoch of a tiny network takes less time than a line of Python.
-                for name, values in recorded.items():
-                    history[name] += values
-                progress.epochs(epoch, totals, recorded)
-                for i in range(len(totals) if one_by_one or self.callbacks else 0):
-                    logs = {name: values[i] for name, values in recorded.items()}
-                    if pace:
-                        pace.observe(logs)
-                    for callback in self.callbacks:
-                        stop = bool(callback.on_epoch_end(network, epoch + i, logs)) or stop
-                epoch += len(totals)
+        if not self._lock.acquire(False):
+            raise RuntimeError(
+                "the network is being trained already, by another thread or from a callback"
+            )
+        try:
+            if plan is not None and plan is not self.committed.plan:
+                raise RuntimeError(
+                    "layers were added by another thread while the data were checked"
+                )
+            transaction = Transaction(self)
+            try:
+                yield transaction
+            except BaseException:
+                transaction.undo_draws()
+                raise
+        finally:
+            self._lock.release()
+
+    def adopt(
+        self,
+        model: Model,
+        state: OptimizerState | None = None,
+        loss: Loss | None = None,
+        history: History | None = None,
+    ) -> None:
+        """Make this model, whose layers must not be part of a network, the one to train."""
+        plan = Plan(model)
+        _attach(model.layers, self)
+        self.committed = Committed(plan, state, loss, history)
+
+    def use_plan(self, plan: Plan) -> None:
+        """Compute the model with another plan of it, for example with other blocks."""
+        with self.exclusive():
+            if plan.model is not self.model:
+                raise ValueError("plan must be one of the network's model")
+            self.committed = replace(self.committed, plan=plan, row_step=None)
+
+    def extend(self, layers: Sequence[BaseLayer]) -> None:
+        """Add layers, with initial weights, after the others.
+
+        The optimizer's state and the loss of the last training are reset, because they belong to the
+        former outputs.
+
+        Raises
+        ------
+        ValueError
+            If a layer does not fit, or is part of a network.
+        MemoryError
+            If there is not enough memory.
+        RuntimeError
+            If the network is being trained.
+        """
+        with self.exclusive() as transaction:
+            plan = self.committed.plan
+            model = plan.model.extended(layers) if plan is not None else None
+            for i, layer in enumerate(layers):
+                if layer.attached or layer in layers[:i]:
+                    raise ValueError(f"layers must not be part of a network already, got {layer!r}")
+            if model is None:
+                model = Model(layers, self.dtype)
+            for layer in _flat(layers):
+                views = model.views(layer) or {}
+                for name, values in layer.draw(transaction.rng, self.dtype).items():
+                    views[name][...] = values
+            self.adopt(model, history=self.history)
+
+    def train(
+        self, network: NeuralNetwork, source: Source, settings: TrainingSettings, **options: Any
+    ) -> History:
+        """Train the network; see `Transaction.train`."""
+        with self.exclusive() as transaction:
+            return transaction.train(network, source, settings, **options)
+
+    def train_one(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        learning_rate: float | None,
+        optimizer: OptimizerName | Optimizer | None,
+        loss: LossName | Loss | LossFunction | None,
+    ) -> float:
+        """Make one step on a single row; see `NeuralNetwork.train_one`."""
+        step = self.committed.row_step
+        # Compared by identity, which is fast; `_train_one` finds equal settings.
+        if (
+            step is not None
+            and (optimizer is None or optimizer is step.optimizer)
+            and (loss is None or loss is step.loss)
+            and (learning_rate is None) is step.has_default_rate
+            and self._lock.acquire(False)
+        ):
+            try:
+                # Another thread may have changed the network before the lock was acquired.
+                if self.committed.row_step is step:
+                    learner = step.learner
+                    # True == 1, but True is not a valid rate.
+                    if learning_rate is not None and (
+                        learning_rate != learner.rate or type(learning_rate) in _BOOLS
+                    ):
+                        learner.rate = as_number("learning_rate", learning_rate, 0)
+                    value = learner(x, y)
+                    if value is not None:
+                        return value if value == value else self._diverged(learner.rate)
+            finally:
+                self._lock.release()
+        return self._train_one(x, y, learning_rate, optimizer, loss)
+
+    def _train_one(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        learning_rate: float | None,
+        optimizer: OptimizerName | Optimizer | None,
+        loss: LossName | Loss | LossFunction | None,
+    ) -> float:
+        """Check everything, make the step, and store what makes the next one fast."""
+        used_optimizer, rate = self.resolve_optimizer(optimizer, learning_rate)
+        plan, used_loss, data = self.objective(x, y, loss)
+        plan.model.check_trainable()
+        if len(data.x) != 1:
+            raise ValueError(f"x must be a single row, got {len(data.x)}")
+        with self.exclusive(plan):
+            before = self.committed
+            state = before.state_for(used_optimizer, rate)
+            step = None
+            if used_loss.in_python:
+                settings = TrainingSettings(used_loss, used_optimizer, rate)
+                epochs = Epochs(plan, DenseRows(data), state, settings, self.rng)
+            else:
+                seed = int(self.rng.integers(1, 2**63)) if plan.drops else 0
+                learner = plan.learner(used_loss, state, rate, seed)
+                step = RowStep(learner, optimizer, loss, learning_rate is None)
+            # Everything is checked and allocated: from here on the network changes.
+            self.committed = Committed(plan, state, used_loss, before.history, step)
+            if step is not None:
+                value = step.learner.learn_from(data.x, data.targets, data.labels)
+            else:
+                totals, error = epochs.run(1)
                 if error is not None:
+                    self.committed = replace(self.committed, loss=before.loss)
                     raise error
-                if len(totals) < count:
-                    raise DivergenceError(
-                        "the loss, a weight or the optimizer's state stopped being a finite number in "
-                        f"epoch {epoch}; the network has the weights from before it. "
-                        f"A learning rate below {settings.learning_rate:g}, "
-                        "inputs scaled to about ±1, or an optimizer with clip_norm may help",
-                        epoch,
-                        history,
-                    )
-            for callback in self.callbacks:
-                callback.on_train_end(network, history)
+                value = float(totals[0]) if len(totals) else math.nan
+            return value if value == value else self._diverged(rate)
+
+    def _diverged(self, rate: float) -> float:
+        """Raise DivergenceError for a step on a single row."""
+        assert self.state is not None
+        self.state.restart(rate)
+        raise DivergenceError(
+            f"a step with learning rate {rate:g} would make the loss, a weight or the "
+            "optimizer's state infinite or NaN; the weights are unchanged",
+            0,
+            History(loss=[]),
+        )
+
+    def resolve_optimizer(
+        self, optimizer: OptimizerName | Optimizer | None, learning_rate: float | None
+    ) -> tuple[Optimizer, float]:
+        """Return the optimizer and the learning rate to use.
+
+        `optimizer` is by default that of the last training, and SGD at first.
+        """
+        if optimizer is None:
+            optimizer = self.state.optimizer if self.state is not None else SGD()
+        return resolve_optimizer(optimizer, learning_rate)
+
+    def copy(self) -> Trainer:
+        """Return an independent copy, with the same loss and initialiser objects."""
+        twin = Trainer(self.dtype, copy.deepcopy(self.rng))
+        now = self.committed
+        if now.plan is not None:
+            state = None if now.state is None else now.state.copy()
+            twin.adopt(now.plan.model.copy(), state, now.loss, copy.deepcopy(now.history))
+        return twin
+
+
+def _flat(layers: Sequence[BaseLayer]) -> Iterator[BaseLayer]:
+    for layer in layers:
+        yield layer
+        yield from _flat(layer.children)
+
+
+def _attach(layers: Sequence[BaseLayer], trainer: Trainer) -> None:
+    for i, layer in enumerate(layers):
+        layer.attach(trainer, default_name(i))
+        _attach(layer.children, trainer)

@@ -1,0 +1,288 @@
+"""BaseLayer: what networks, models and plans require of every kind of layer."""
+
+from __future__ import annotations
+
+import copy
+import math
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnet._arrays import as_weights
+from cnet._checks import as_choice, as_flag, as_integer, as_number, check_keys, guess
+from cnet.activations import ACTIVATIONS
+
+# Large enough for any memory, and small enough that no product of two sizes overflows.
+MAX_NEURONS = 2**31 - 1
+
+# Settings that can be changed at any time, and are not arguments of the constructor.
+_LIVE_SETTINGS = ("trainable", "learning_rate_factor", "bias_learning_rate_factor")
+
+Views: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+class Owner(Protocol):
+    """What a layer belongs to: the trainer of a network."""
+
+    def views(self, layer: BaseLayer) -> Views | None:
+        """Return the layer's arrays by name, or None if the layer is not part of the network."""
+
+    def check_name(self, layer: BaseLayer, name: str) -> None:
+        """Raise ValueError if another layer of the network has this name."""
+
+
+class _Legacy:
+    """The owner of a layer whose network no longer exists."""
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+
+    def views(self, layer: BaseLayer) -> Views | None:
+        return self._views
+
+    def check_name(self, layer: BaseLayer, name: str) -> None:
+        pass
+
+
+class BaseLayer:
+    """Base class of the layers.
+
+    A subclass describes its tensors and buffers, and its settings. Its arrays belong to the network
+    that it is part of, and are looked up there.
+
+    Parameters
+    ----------
+    n_inputs, n_neurons : int
+        Number of inputs and outputs.
+    activation : str, default "linear"
+    name : str, optional
+
+    Attributes
+    ----------
+    kind : str
+        Identifies the class in the description of a layer.
+    arguments : tuple of str
+        The arguments of the constructor. Each of them is an attribute, too.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_activation",
+        "_bias_learning_rate_factor",
+        "_learning_rate_factor",
+        "_n_inputs",
+        "_n_neurons",
+        "_name",
+        "_owner",
+        "_trainable",
+    )
+
+    kind: ClassVar[str]
+    arguments: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self, n_inputs: int, n_neurons: int, activation: str = "linear", name: str | None = None
+    ) -> None:
+        self._owner: Callable[[], Owner | None] | None = None
+        self._n_inputs = as_integer("n_inputs", n_inputs, 1, MAX_NEURONS)
+        self._n_neurons = as_integer("n_neurons", n_neurons, 1, MAX_NEURONS)
+        self._activation = as_choice("activation", activation, ACTIVATIONS)
+        self._name = None if name is None else _as_name(name)
+        self._trainable = True
+        self._learning_rate_factor = 1.0
+        self._bias_learning_rate_factor: float | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not hasattr(type(self), name):
+            public = [known for known in dir(type(self)) if not known.startswith("_")]
+            raise AttributeError(
+                f"{type(self).__name__} has no attribute {name!r}{guess(name, public)}"
+            )
+        super().__setattr__(name, value)
+
+    # Settings that are fixed
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs."""
+        return self._n_inputs
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons, which is the number of outputs."""
+        return self._n_neurons
+
+    @property
+    def activation(self) -> str:
+        """Name of the activation."""
+        return self._activation
+
+    # Settings that can be changed at any time
+
+    @property
+    def name(self) -> str | None:
+        """Name of the layer, which is unique in its network."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        name = _as_name(name)
+        owner = self._owner() if self._owner is not None else None
+        if owner is not None:
+            owner.check_name(self, name)
+        self._name = name
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the layer."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = as_flag("trainable", value)
+
+    @property
+    def learning_rate_factor(self) -> float:
+        """Factor of the learning rate for this layer."""
+        return self._learning_rate_factor
+
+    @learning_rate_factor.setter
+    def learning_rate_factor(self, value: float) -> None:
+        self._learning_rate_factor = as_number("learning_rate_factor", value, 0)
+
+    @property
+    def bias_learning_rate_factor(self) -> float | None:
+        """Factor of the learning rate for the biases; None: the same as for the weights."""
+        return self._bias_learning_rate_factor
+
+    @bias_learning_rate_factor.setter
+    def bias_learning_rate_factor(self, value: float | None) -> None:
+        name = "bias_learning_rate_factor"
+        self._bias_learning_rate_factor = None if value is None else as_number(name, value, 0)
+
+    # What a subclass describes
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the trained arrays, by name, in the order of the flat parameters."""
+        raise NotImplementedError
+
+    def buffers(self) -> dict[str, tuple[tuple[int, ...], float]]:
+        """Return the shapes and initial values of the arrays that are not trained, by name."""
+        return {}
+
+    @property
+    def children(self) -> tuple[BaseLayer, ...]:
+        """The layers that this layer consists of."""
+        return ()
+
+    @property
+    def regularization(self) -> dict[str, float]:
+        """The settings that regularize the layer in training, without those that are off."""
+        return {}
+
+    @property
+    def drops(self) -> bool:
+        """Whether training drops some of the layer's outputs."""
+        return False
+
+    def draw(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:
+        """Return the initial values of the tensors that do not start at 0, by name."""
+        return {}
+
+    def check_as_output(self) -> None:
+        """Raise ValueError if the layer cannot be the last one of a network that is trained."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the kind and all settings as plain values, which can be written as JSON."""
+        names = (*self.arguments, *_LIVE_SETTINGS)
+        return {"kind": self.kind, **{name: getattr(self, name) for name in names}}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Return the layer that `config` describes.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a setting is unknown, missing or invalid.
+        """
+        check_keys("a layer", config, ("kind", *cls.arguments, *_LIVE_SETTINGS))
+        layer = cls(**{name: config[name] for name in cls.arguments})
+        for name in _LIVE_SETTINGS:
+            setattr(layer, name, config[name])
+        return layer
+
+    # Arrays
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained parameters."""
+        own = sum(math.prod(shape) for shape in self.tensors().values())
+        return own + sum(child.n_parameters for child in self.children)
+
+    @property
+    def attached(self) -> bool:
+        """Whether the layer is part of a network."""
+        return self._views() is not None
+
+    def values(self) -> Views:
+        """Return the layer's arrays by name: writable views of those of its network."""
+        views = self._views()
+        if views is None:
+            raise AttributeError("a layer has arrays once it is part of a NeuralNetwork")
+        return views
+
+    def attach(self, owner: Owner, name: str) -> None:
+        """Make the layer part of a network; `name` is its name if it has none.
+
+        The reference is weak, so that a network is freed as soon as it is no longer used.
+        """
+        self._name = self._name or name
+        self._owner = weakref.ref(owner)
+
+    def outlive(self, views: Views) -> None:
+        """Keep the arrays of a network that ceases to exist."""
+        legacy = _Legacy(views)
+        self._owner = lambda: legacy
+
+    def _views(self) -> Views | None:
+        owner = self._owner() if self._owner is not None else None
+        return owner.views(self) if owner is not None else None
+
+    def _view(self, name: str) -> NDArray[Any]:
+        views = self._views()
+        if views is None:
+            raise AttributeError(f"a layer has {name} once it is part of a NeuralNetwork")
+        return views[name]
+
+    def _fill(self, name: str, values: ArrayLike) -> None:
+        """Copy `values` into an array."""
+        view = self._view(name)
+        view[...] = as_weights(name, values, view.shape, view.dtype)
+
+    # Copies have no arrays, because these belong to the network
+
+    def copy(self) -> Self:
+        """Return a copy that is not part of a network."""
+        return copy.copy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        slots = (slot for cls in type(self).__mro__ for slot in getattr(cls, "__slots__", ()))
+        return {slot: getattr(self, slot) for slot in slots if slot not in _NOT_COPIED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._owner = None
+        for slot, value in state.items():
+            setattr(self, slot, value)
+
+
+_NOT_COPIED = ("__weakref__", "_owner")
+
+
+def _as_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"name must be text, got {name!r}")
+    return name

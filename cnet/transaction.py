@@ -100,6 +100,10 @@ class Transaction:
         if self._random_state is not None and self._trainer.committed is self._before:
             self._trainer.rng.bit_generator.state = self._random_state
 
+    def set_loss(self, loss: Loss) -> None:
+        """Make a loss that of the last training, for networks whose weights were trained elsewhere."""
+        self._trainer.committed = replace(self._trainer.committed, loss=loss, row_step=None)
+
     def begin(self, loss: Loss, state: OptimizerState | None = None) -> History:
         """Commit the loss and the optimizer's state of a new training; return its empty history.
 

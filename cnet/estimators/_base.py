@@ -357,7 +357,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
             shown = recorded(value) if recorded else value
             return recorder.end_epochs(iteration, {"loss": [shown]})
 
-        objective = _lbfgs.objective(plan.model, data, loss, constant(loss, data))
+        objective = _lbfgs.objective(plan, data, loss, parameters.alpha, constant(loss, data))
         with recorder.training(transaction.begin(loss)):
             value, self.n_iter_ = _lbfgs.minimize(objective, plan.parameters, parameters, observe)
             self.loss_ = recorded(value) if recorded else value

@@ -13,6 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import unique_labels
 
+from cnet.callbacks import Callbacks
 from cnet.estimators._base import BaseMLP
 from cnet.estimators._coding import (
     Coding,
@@ -25,7 +26,6 @@ from cnet.estimators._coding import (
 )
 from cnet.estimators._network import changed
 from cnet.estimators._parameters import (
-    Callbacks,
     HiddenActivation,
     LearningRate,
     RandomState,
@@ -105,8 +105,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     max_fun : int, default 15000
         Maximum number of loss evaluations by lbfgs.
     loss : str, cnet.Loss or callable, default "log_loss"
-        log_loss is the cross-entropy. Any other loss for sigmoid outputs, or softmax outputs if there are
-        more than two classes, can be used.
+        log_loss is the cross-entropy. Others are the losses for sigmoid outputs or, for more than two
+        classes, for softmax outputs.
     class_weight : dict, "balanced", list of dict or None, default None
         Factors of the rows' weights by class, as in scikit-learn's ``compute_sample_weight``.
     l1 : float, default 0
@@ -117,8 +117,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Fraction of the outputs of the hidden layers that training drops at random, one number for all or
         one for each.
     scoring : str, callable or None, default None
-        Score on held-out rows: a scorer of scikit-learn by name, a function (estimator, X, y), "loss", or
-        a metric of cnet. If lower is better, it is negated. None: accuracy, or for a regressor R².
+        Score on held-out rows: a scorer of scikit-learn by name, a function (estimator, X, y), "loss",
+        or a metric of cnet. If lower is better, it is negated. None: accuracy, or for a regressor R².
     callbacks : iterable of cnet.Callback or callable, or None, default None
         Callbacks during training, called with `network_`; see `cnet.NeuralNetwork.train`.
 
@@ -336,7 +336,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """
         if isinstance(self.__dict__.get("_coding"), Multioutput):
             correct = (self.predict(X) == np.asarray(y)).all(axis=1)
-            return float(np.average(correct, weights=sample_weight))
+            weights = None if sample_weight is None else np.asarray(sample_weight)
+            return float(np.average(correct, weights=weights))
         score: float = super().score(X, y, sample_weight)
         return score
 

@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix, issparse
 from scipy.special import log_expit, log_softmax, softmax
 from sklearn.utils.multiclass import is_multilabel, type_of_target, unique_labels
 
+from cnet.activations import ActivationName
 from cnet.data import NO_LABELS, as_targets
 from cnet.losses import BinaryCrossEntropy, CrossEntropy, FunctionLoss, Loss
 
@@ -72,7 +73,7 @@ class Coding:
         Whether the targets are multiplied by the rows' weights, and the loss has none.
     """
 
-    activation: str
+    activation: ActivationName
     n_outputs: int
     stratified: ClassVar[bool] = False
     weighs_targets: ClassVar[bool] = False
@@ -101,7 +102,7 @@ class Numbers(Coding):
     activation : str
     """
 
-    def __init__(self, n_outputs: int, activation: str) -> None:
+    def __init__(self, n_outputs: int, activation: ActivationName) -> None:
         self.n_outputs = n_outputs
         self.activation = activation
 

@@ -20,7 +20,6 @@ from cnet.estimators._network import changed
 from cnet.estimators._parameters import Parameters
 from cnet.estimators._rows import mean_loss, slices_of
 from cnet.losses import Loss
-from cnet.model import Model
 
 Objective: TypeAlias = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 
@@ -58,27 +57,30 @@ def _blas() -> Any:
     return ThreadpoolController()
 
 
-def objective(model: Model, data: Data, loss: Loss, constant: float) -> Objective:
+def objective(plan: Plan, data: Data, loss: Loss, alpha: float, constant: float) -> Objective:
     """Return the mean loss over all rows and its gradient, as a function of a model's parameters.
 
     Parameters
     ----------
-    model : Model
+    plan : Plan
         Its parameters are set to those that the function is called with.
     data : Data
         ``data.x`` may be a CSR matrix.
     loss : Loss
+    alpha : float
+        L2 penalty of the layers.
     constant : float
         A number to add to the loss.
     """
     n_slices = 1 if loss.in_python else len(slices_of(data.x))
     # Each slice adds its share of the penalty.
-    plan = Plan(model, [changed(layer, l2=layer.l2 / n_slices) for layer in model.layers])
+    layers = [changed(layer, l2=alpha / n_slices) for layer in plan.model.layers]
+    part = plan if n_slices == 1 else Plan(plan.model, layers)
 
     def value_and_gradient(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        model.parameters[...] = parameters
+        plan.parameters[...] = parameters
         gradient = np.empty_like(parameters)
-        return mean_loss(plan, data, loss, gradient) + constant, gradient
+        return mean_loss(part, data, loss, gradient) + constant, gradient
 
     return value_and_gradient
 

@@ -5,38 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
 from cnet._checks import as_choice, as_flag, as_integer, as_number, as_settings, listed
-from cnet.activations import ACTIVATIONS
-from cnet.callbacks import Callback, EpochFunction, as_callbacks
+from cnet.activations import ACTIVATIONS, ActivationName
+from cnet.callbacks import Callback, as_callbacks
 from cnet.layers import MAX_NEURONS
-from cnet.losses import LOSSES, FunctionLoss, Loss, LossFunction
-from cnet.optimizers import SGD, Adam, Optimizer, resolve_optimizer
+from cnet.losses import LOSSES, FunctionLoss, Loss, LossFunction, LossName
+from cnet.optimizers import SGD, Adam, Optimizer, OptimizerName, resolve_optimizer
 from cnet.schedules import Adaptive, InverseScaling, Schedule
 
-HiddenActivation: TypeAlias = Literal[
-    "identity",
-    "logistic",
-    "tanh",
-    "relu",
-    "linear",
-    "sigmoid",
-    "leaky_relu",
-    "elu",
-    "selu",
-    "gelu",
-    "silu",
-    "softplus",
-    "softsign",
-    "exp",
-]
-Solver: TypeAlias = Literal["lbfgs", "sgd", "adam", "adamw", "rmsprop", "adagrad", "rprop"]
+# In hidden layers all but softmax.
+HiddenActivation: TypeAlias = Literal["identity", "logistic"] | ActivationName
+Solver: TypeAlias = Literal["lbfgs"] | OptimizerName
 LearningRate: TypeAlias = Literal["constant", "invscaling", "adaptive"]
 Scoring: TypeAlias = str | Callable[..., float] | None
-Callbacks: TypeAlias = Callback | EpochFunction | Iterable[Callback | EpochFunction] | None
 RandomState: TypeAlias = int | np.random.RandomState | None
 
 # scikit-learn's names for activations, and cnet's.
@@ -71,7 +56,7 @@ class Parameters:
     """
 
     hidden_layer_sizes: tuple[int, ...]
-    activations: tuple[str, ...]
+    activations: tuple[ActivationName, ...]
     dropout: tuple[float, ...]
     optimizer: Optimizer | None
     schedule: Schedule | None
@@ -154,7 +139,7 @@ def as_parameters(estimator: Any) -> Parameters:
     return found
 
 
-def regression_loss(loss: str | Loss | LossFunction) -> tuple[Loss, str]:
+def regression_loss(loss: LossName | Loss | LossFunction) -> tuple[Loss, ActivationName]:
     """Return the loss for an object, a name or a function, and the output activation for it."""
     if callable(loss) and not isinstance(loss, type):
         return FunctionLoss(loss), "linear"
@@ -185,7 +170,7 @@ def _as_sizes(sizes: Any) -> tuple[int, ...]:
     return tuple(as_integer("hidden_layer_sizes", size, 1, MAX_NEURONS) for size in values)
 
 
-def _as_activations(activation: Any, n_hidden: int) -> tuple[str, ...]:
+def _as_activations(activation: Any, n_hidden: int) -> tuple[ActivationName, ...]:
     if isinstance(activation, str):
         names = [activation] * n_hidden
         # Checked even if there is no hidden layer.
@@ -194,10 +179,8 @@ def _as_activations(activation: Any, n_hidden: int) -> tuple[str, ...]:
         names = _one_each(
             "activation", activation, n_hidden, f"one of {listed(HIDDEN_ACTIVATIONS)}"
         )
-    return tuple(
-        _CNET_NAMES.get(name, name)
-        for name in (as_choice("activation", name, HIDDEN_ACTIVATIONS) for name in names)
-    )
+    checked = [as_choice("activation", name, HIDDEN_ACTIVATIONS) for name in names]
+    return cast(tuple[ActivationName, ...], tuple(_CNET_NAMES.get(name, name) for name in checked))
 
 
 def _as_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:

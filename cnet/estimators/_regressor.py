@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils.metaestimators import available_if
 
+from cnet.callbacks import Callbacks
 from cnet.estimators._base import BaseMLP
 from cnet.estimators._coding import Coding, Numbers
 from cnet.estimators._parameters import (
-    Callbacks,
     HiddenActivation,
     LearningRate,
     RandomState,

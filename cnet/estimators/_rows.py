@@ -54,6 +54,11 @@ def dense(x: Any) -> NDArray[Any]:
     return array
 
 
+def as_dense(data: Data) -> Data:
+    """Return the same data with x as an array."""
+    return Data(dense(data.x), data.targets, data.labels, data.sample_weight)
+
+
 def total_weight(data: Data) -> float:
     """Return the sum of the rows' weights."""
     return float(data.sample_weight.sum()) if data.sample_weight.size else data.x.shape[0]
@@ -101,7 +106,7 @@ def mean_loss(plan: Plan, data: Data, loss: Loss, gradient: NDArray[Any] | None 
     if len(slices) == 1 or loss.in_python:
         # A function needs all rows at once, and does its own reduction.
         return plan.loss(
-            data._replace(x=dense(data.x)),
+            as_dense(data),
             loss,
             reduction="weighted_mean",
             divide_penalties=True,
@@ -114,9 +119,7 @@ def mean_loss(plan: Plan, data: Data, loss: Loss, gradient: NDArray[Any] | None 
         gradient[...] = 0
     for rows in slices:
         chosen = data.of_rows(rows)
-        value += plan.loss(
-            chosen._replace(x=dense(chosen.x)), loss, reduction="sum", gradient=of_slice
-        )
+        value += plan.loss(as_dense(chosen), loss, reduction="sum", gradient=of_slice)
         if gradient is not None and of_slice is not None:
             gradient += of_slice / total
     return value / total
@@ -152,4 +155,4 @@ class SparseRows:
         rows = self.rows if order is None else self.rows[order[0]]
         for part in slices_of(self.data.x, self.n, batch_size):
             chosen = self.data.of_rows(rows[part])
-            yield chosen._replace(x=dense(chosen.x)), None
+            yield as_dense(chosen), None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import cnet
+from cnet._plan import Plan
 
 
 def network(*sizes, hidden="tanh", output="sigmoid", seed=0, dtype="float64", **settings):
@@ -20,11 +21,35 @@ def network(*sizes, hidden="tanh", output="sigmoid", seed=0, dtype="float64", **
     return net.add_layer(sizes[-1], output, **settings)
 
 
+def in_blocks_of(rows, *networks):
+    """Make the engine take so many rows at a time through the layers of these networks."""
+    for net in networks:
+        net.trainer.use_plan(Plan(net.model, block_rows=rows))
+
+
+class AtOnce(cnet.Callback):
+    """Lets so many epochs run before it is called."""
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    @property
+    def epochs_at_once(self):
+        return self.epochs
+
+
 def everything(value):
-    """All that a network is, in things to compare: weights, program, optimizer state, random numbers.
+    """Return all that a network consists of, for comparison: layers, weights, optimizer, random numbers.
 
     Arrays are compared by their bytes, objects by their attributes.
     """
+    if isinstance(value, cnet.NeuralNetwork):
+        state = {
+            **value.__getstate__(),
+            "loss": value.trainer.loss,
+            "busy": value.trainer.is_training,
+        }
+        return type(value), everything(state)
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, np.random.Generator):
@@ -33,11 +58,16 @@ def everything(value):
         return {key: everything(item) for key, item in value.items()}
     if isinstance(value, list):
         return [everything(item) for item in value]
-    if isinstance(value, type(threading.Lock())):
-        return value.locked()
     if hasattr(value, "__dict__") and not callable(value):
         return type(value), everything(vars(value))
     return value
+
+
+def without_history(net):
+    """Return everything about a network except its history."""
+    kind, state = everything(net)
+    del state["trainer"]["history"]
+    return kind, state
 
 
 @contextmanager

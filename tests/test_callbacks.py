@@ -15,7 +15,7 @@ import pytest
 from helpers import Interruption, everything, network, refused
 
 import cnet
-from cnet import training
+from cnet import _plan
 from cnet._core import engine
 
 rng = np.random.default_rng(11)
@@ -194,12 +194,12 @@ def test_no_epochs():
     net = network(3, 4, 2)
     train(net, 2, optimizer="adam")
     calls = []
-    before = everything([net.parameters, net._state, net._rng])
+    before = everything([net.parameters, net.trainer.state, net.trainer.rng])
     history = train(net, 0, callbacks=[Hooks(calls)])
     assert history == {"loss": []}
     assert net.history is history
     assert calls == ["begin", "end"]
-    assert everything([net.parameters, net._state, net._rng]) == before
+    assert everything([net.parameters, net.trainer.state, net.trainer.rng]) == before
 
 
 # Batches
@@ -287,7 +287,7 @@ class Counted:
     def __init__(self, monkeypatch):
         self.calls = []
         patched = SimpleNamespace(**{**vars(engine), "train": self.train})
-        monkeypatch.setattr(training, "engine", patched)
+        monkeypatch.setattr(_plan, "engine", patched)
 
     def train(self, *arguments):
         self.calls.append(len(arguments[-2]))
@@ -370,8 +370,8 @@ def test_an_exception_at_any_batch(method, batch, act, error, loss):
     assert len(history["loss"]) == 2
     assert net.history == history
     np.testing.assert_array_equal(net.parameters, expected.parameters)
-    assert net._state.steps[0] == 0
-    assert not net._state.moments.any()
+    assert net.trainer.state.steps[0] == 0
+    assert not net.trainer.state.moments.any()
     # It trains on.
     assert len(train(net, 2, **how)["val_mse"]) == 2
 
@@ -438,7 +438,7 @@ def test_an_interrupted_group_of_epochs(monkeypatch, finished):
     how = {"schedule": "cosine(2)", "batch_size": 3}
     with monkeypatch.context() as patch:
         patched = SimpleNamespace(**{**vars(engine), "train": interrupted})
-        patch.setattr(training, "engine", patched)
+        patch.setattr(_plan, "engine", patched)
         with pytest.raises(KeyboardInterrupt):
             train(net, 6, **how)
     if finished:
@@ -530,7 +530,10 @@ def test_what_can_be_asked_meanwhile(method):
     train(net, 2, batch_size=5, callbacks=callback)
     assert len(calls) == (2 if method == "on_epoch_begin" else 4)
     train(expected, 2, batch_size=5)
-    parts = [[each.parameters, each._state, each._rng, each.history] for each in (net, expected)]
+    parts = [
+        [each.parameters, each.trainer.state, each.trainer.rng, each.history]
+        for each in (net, expected)
+    ]
     assert everything(parts[0]) == everything(parts[1])
 
 
@@ -816,7 +819,7 @@ def test_without_tqdm(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     net = network(3, 2)
     train(net, 2, optimizer="adam")
-    words = ['verbose="bar" wants tqdm', "pip install cnet[progress]"]
+    words = ['verbose="bar" requires tqdm', "pip install cnet[progress]"]
     with refused(*words, error=ImportError, of=[net]):
         train(net, verbose="bar", optimizer="rprop", validation_split=0.5)
     train(net, verbose=False)
@@ -839,7 +842,7 @@ def test_history_as_a_data_frame():
 
 def test_without_pandas(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with refused("to_pandas wants pandas: pip install pandas", error=ImportError):
+    with refused("to_pandas requires pandas: pip install pandas", error=ImportError):
         cnet.History(loss=[1.0]).to_pandas()
 
 

@@ -187,11 +187,11 @@ ILLEGAL = [
 
 @pytest.mark.parametrize(("loss", "output"), ILLEGAL)
 def test_illegal_pairs(loss, output):
-    """The message says which activations the loss wants, and which losses the activation goes with."""
+    """The message says which activations the loss requires, and which losses the activation goes with."""
     net = outputs_are(output, 2)
     start = net.parameters.copy()
     for call in (net.evaluate, net.loss_and_gradient, net.input_gradient, net.train):
-        with pytest.raises(ValueError, match=f"loss '{loss}' wants") as refusal:
+        with pytest.raises(ValueError, match=f"loss '{loss}' requires") as refusal:
             call([[0, 0]], [[0, 1]], loss=loss)
         wanted, losses = str(refusal.value).split("this one's is")
         assert set(re.findall(r"'(\w+)'", wanted)) == {loss, *reference.OUTPUTS[loss]}

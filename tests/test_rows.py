@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -415,7 +416,7 @@ LOSSES = {
 
 def trained_state(net):
     """All that training leaves, but for what was recorded of it."""
-    return everything([net.parameters, net._state, net._loss, net._rng])
+    return everything([net.parameters, net.trainer.state, net.trainer.loss, net.trainer.rng])
 
 
 def learn_both_ways(one, other, x, y, *arguments, **settings):
@@ -644,12 +645,12 @@ def test_train_goes_by_the_last_row():
 def test_train_one_leaves_the_history_and_the_random_numbers_alone():
     net = network(4, 6, 2)
     history = net.train([ROW], [TARGETS], epochs=2, verbose=False)
-    before = everything(net._rng)
+    before = everything(net.trainer.rng)
     net.train_one(ROW, TARGETS)
     net.train_one(ROW, TARGETS)
     assert net.history is history
     assert len(history["loss"]) == 2
-    assert everything(net._rng) == before
+    assert everything(net.trainer.rng) == before
 
 
 def test_train_one_after_another_layer():
@@ -863,11 +864,12 @@ def test_train_one_while_another_thread_trains():
     assert net.train_one(ROW, TARGETS) > 0
 
 
-def test_train_while_another_thread_learns_a_row(monkeypatch):
+def test_train_while_another_thread_learns_a_row():
     """The lock is held by the short way, too."""
     net = drawn(network(4, 6, 2))
     net.train_one(ROW, TARGETS)
-    learner = net._row_step.learner
+    committed = net.trainer.committed
+    learner = committed.row_step.learner
     met = []
 
     def during(x, y):
@@ -878,10 +880,10 @@ def test_train_while_another_thread_learns_a_row(monkeypatch):
         met.append(True)
         return learner(x, y)
 
-    monkeypatch.setattr(net, "_row_step", net._row_step._replace(learner=during))
+    net.trainer.committed = replace(committed, row_step=replace(committed.row_step, learner=during))
     assert net.train_one(ROW, TARGETS) > 0
     assert met == [True]
-    assert not net._lock.locked()
+    assert not net.trainer.is_training
 
 
 def test_rows_that_are_the_networks_own_weights():

@@ -10,11 +10,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import Interruption, everything, network, refused, unchanged
+from helpers import (
+    AtOnce,
+    Interruption,
+    everything,
+    in_blocks_of,
+    network,
+    refused,
+    unchanged,
+    without_history,
+)
 from reference import SGD, Network, PlainPythonNetwork, squared_error
 
 import cnet
-from cnet import _program, training
+from cnet import _epochs, _plan, model
 from cnet._core import engine
 
 OPTIMIZERS = ["sgd", "adam", "rmsprop", "rprop", cnet.SGD(momentum=0.9, nesterov=True)]
@@ -103,7 +112,7 @@ def test_a_batch_is_one_step():
     for batch_size, steps in [(1, 10), (3, 4), (10, 1), (None, 1)]:
         net = network(3, 2)
         train(net, 2, batch_size=batch_size, optimizer="adam")
-        assert net._state.steps[0] == 2 * steps
+        assert net.trainer.state.steps[0] == 2 * steps
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 10, 64])
@@ -124,15 +133,13 @@ def test_batches_against_numpy(batch_size, reduction):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch_size", [None, 600])
-@pytest.mark.parametrize("block", [_program._MAX_BLOCK_ROWS, 37, 5000])
-def test_batches_larger_than_a_block(dtype, batch_size, block, monkeypatch):
-    monkeypatch.setattr(_program, "_MIN_BLOCK_ROWS", 1)
-    monkeypatch.setattr(_program, "_MAX_BLOCK_ROWS", block)
+@pytest.mark.parametrize("block", [512, 37, 5000])
+def test_batches_larger_than_a_block(dtype, batch_size, block):
     data = np.random.default_rng(0)
     x, y = data.random((1101, 3)), data.random((1101, 2))
     net = network(3, 8, 2, dtype=dtype)
     reference = Network.like(net)
-    assert net._program.block_rows(1101) == min(block, 1101)
+    in_blocks_of(block, net)
     tolerance = {"rtol": 1e-4, "atol": 1e-6} if dtype == "float32" else {"rtol": 1e-11}
     expected, gradient, _ = reference.loss_and_gradients(x, y, squared_error)
     loss, found = net.loss_and_gradient(x, y)
@@ -157,7 +164,7 @@ def test_scratch_memory_is_written_before_it_is_read(loss, output, optimizer, mo
     net = expected.copy()
     train(expected, **settings)
     outputs, gradient = expected.predict(X), expected.input_gradient(X, Y, loss=loss)
-    for module in (_program, training):
+    for module in (_plan, _epochs):
         monkeypatch.setattr(
             module, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype)
         )
@@ -179,7 +186,7 @@ def test_nothing_is_written_beyond_its_array(sizes, n, dtype, monkeypatch):
         borders.append(array[size:])
         return array[:size]
 
-    for module in (_program, training):
+    for module in (model, _plan, _epochs):
         monkeypatch.setattr(module, "aligned_empty", bordered)
     data = np.random.default_rng(0)
     x, y = data.random((n, sizes[0])), data.random((n, 2))
@@ -261,8 +268,7 @@ def test_five_and_five_epochs_are_ten(optimizer, dtype):
     second = train(halves, 5, **settings)
     both = train(whole, 10, optimizer=optimizer, **settings)
     assert first["loss"] + second["loss"] == both["loss"]
-    whole.history = halves.history
-    assert everything(halves) == everything(whole)
+    assert without_history(halves) == without_history(whole)
 
 
 def test_another_learning_rate_keeps_the_optimizers_state():
@@ -270,17 +276,17 @@ def test_another_learning_rate_keeps_the_optimizers_state():
     train(net, 2, optimizer="adam", learning_rate=0.1)
     train(net, 1, optimizer="adam", learning_rate=0.01)
     train(net, 1, optimizer=cnet.Adam(0.001), learning_rate=None)
-    assert net._state.steps[0] == 40
+    assert net.trainer.state.steps[0] == 40
 
 
 def test_another_optimizer_starts_anew():
     net = network(3, 4, 2)
     train(net, 2, optimizer="adam")
     train(net, 1, optimizer=cnet.Adam(beta_1=0.8))
-    assert net._state.steps[0] == 10
+    assert net.trainer.state.steps[0] == 10
     fresh = network(3, 4, 2)
     fresh.parameters[:] = net.parameters
-    fresh._rng = pickle.loads(pickle.dumps(net._rng))
+    fresh.trainer.rng = pickle.loads(pickle.dumps(net.trainer.rng))
     for other in (net, fresh):
         train(other, 1, optimizer="rmsprop", learning_rate=0.01)
     assert everything(net) == everything(fresh)
@@ -323,27 +329,24 @@ def test_a_learning_rate_of_zero_learns_nothing():
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
-@pytest.mark.parametrize("settings", [{}, {"callbacks": [do_nothing]}, {"work": 1}, {"work": 3000}])
-def test_grouping_epochs_into_calls_does_not_matter(optimizer, settings, monkeypatch):
-    # By default all 20 epochs are one call; a callback wants to see every one.
+@pytest.mark.parametrize("callback", [do_nothing, AtOnce(1), AtOnce(3), AtOnce(7)])
+def test_grouping_epochs_into_calls_does_not_matter(optimizer, callback, monkeypatch):
+    # By default all 20 epochs are one call; a callback is called after each of them.
     grouped, other = network(3, 4, 2), network(3, 4, 2)
-    run = training.Run
+    run = _epochs.Epochs.run
     calls = []
 
-    class Counted(run):
-        def epochs(self, count, *watchers):
-            calls.append(count)
-            return super().epochs(count, *watchers)
+    def counted(epochs, count, *callbacks):
+        calls.append(count)
+        return run(epochs, count, *callbacks)
 
-    monkeypatch.setattr(training, "Run", Counted)
+    monkeypatch.setattr(_epochs.Epochs, "run", counted)
     train(grouped, 20, batch_size=4, optimizer=optimizer, learning_rate=0.01)
     assert calls == [20]
     calls.clear()
-    settings = settings.copy()
-    if "work" in settings:
-        monkeypatch.setattr(training, "_CALL_WORK", settings.pop("work"))
-    train(other, 20, batch_size=4, optimizer=optimizer, learning_rate=0.01, **settings)
+    train(other, 20, batch_size=4, optimizer=optimizer, learning_rate=0.01, callbacks=callback)
     assert sum(calls) == 20
+    assert len(calls) > 2
     assert everything(grouped) == everything(other)
 
 
@@ -449,7 +452,7 @@ def test_a_function_sees_a_large_batch_as_a_whole():
         seen.append(len(y_true))
         return half_squared_error(y_true, y_pred)
 
-    n = 3 * _program._MAX_BLOCK_ROWS
+    n = 3 * 512  # rows of a block
     x, y = np.random.default_rng(0).random((n, 3)), np.random.default_rng(1).random((n, 2))
     function, built_in = network(3, 4, 2), network(3, 4, 2)
     train(function, 2, x, y, loss=loss, batch_size=None)
@@ -551,10 +554,10 @@ def test_an_exception_in_a_function_leaves_the_last_finished_epoch(error):
     np.testing.assert_array_equal(net.parameters, expected.parameters)
     assert net.history == expected.history
     # The optimizer starts anew, for its averages are of steps that were taken back.
-    assert net._state.steps[0] == 0
-    assert not net._state.moments.any()
+    assert net.trainer.state.steps[0] == 0
+    assert not net.trainer.state.moments.any()
     train(net, 1, loss=half_squared_error)
-    assert net._state.steps[0] == 10
+    assert net.trainer.state.steps[0] == 10
 
 
 # Divergence
@@ -606,7 +609,7 @@ def test_training_goes_on_after_divergence(loss):
     np.testing.assert_array_equal(net.parameters, before)
     # The optimizer starts anew, as its averages were of other weights.
     fresh.parameters[:] = before
-    fresh._rng = pickle.loads(pickle.dumps(net._rng))
+    fresh.trainer.rng = pickle.loads(pickle.dumps(net.trainer.rng))
     assert train(net, 3, **settings) == train(fresh, 3, **settings)
     assert everything(net) == everything(fresh)
 
@@ -888,7 +891,7 @@ def test_the_history_of_an_interrupted_group_of_epochs(monkeypatch, finished):
 
     patched = SimpleNamespace(**{**vars(engine), "train": interrupted})
     with monkeypatch.context() as patch:
-        patch.setattr(training, "engine", patched)
+        patch.setattr(_plan, "engine", patched)
         with pytest.raises(KeyboardInterrupt):
             train(net, 7, shuffle=False)
     train(expected, finished, shuffle=False)
@@ -918,7 +921,7 @@ def test_no_room_for_a_run_changes_nothing(monkeypatch):
     def none_left(size, dtype):
         raise MemoryError
 
-    monkeypatch.setattr(training, "aligned_empty", none_left)
+    monkeypatch.setattr(_epochs, "aligned_empty", none_left)
     with unchanged(net), pytest.raises(MemoryError):
         train(net, optimizer="rprop", loss="huber")
 

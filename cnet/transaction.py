@@ -216,9 +216,11 @@ def _run(
         losses = totals if settings.reduction == "sum" else totals / epochs.n
         recorded = {"loss": losses.tolist()}
         if settings.schedule is not None:
-            first_rates = epochs.rates[:: epochs.n_steps]
-            recorded["learning_rate"] = np.resize(first_rates, len(totals)).tolist()
-        if one_by_one and len(totals):
+            first_rates = epochs.rates[:: epochs.n_steps].tolist()
+            recorded["learning_rate"] = (
+                first_rates * len(totals) if len(epochs.rates) == 1 else first_rates[: len(totals)]
+            )
+        if evaluator.names and len(totals):
             try:
                 values = evaluator.values(epochs)
             except BaseException:

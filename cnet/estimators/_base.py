@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar, Self
 
@@ -19,7 +19,7 @@ from cnet.callbacks import check_monitors
 from cnet.data import DenseRows, Source
 from cnet.estimators import _lbfgs, _stochastic
 from cnet.estimators._coding import Coding
-from cnet.estimators._network import are_alike, build, draw, make_layers, sizes_of
+from cnet.estimators._network import build, draw, has_layers, layer_arguments
 from cnet.estimators._parameters import Parameters, as_parameters, sklearn_name
 from cnet.estimators._recorded import constant, recorded_by_batches, recorded_by_lbfgs
 from cnet.estimators._rows import Matrix, SparseRows, as_rows, forward
@@ -27,7 +27,6 @@ from cnet.estimators._stochastic import FitMonitor, FitRecords, Shuffling, sched
 from cnet.estimators._task import Task, as_data, batch_size_of, checked_weights
 from cnet.estimators._validation import Validation, hold_out
 from cnet.estimators._weights import WeightsMixin
-from cnet.layers import BaseLayer
 from cnet.losses import Loss
 from cnet.network import NeuralNetwork
 from cnet.optimizers import Optimizer
@@ -180,7 +179,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         data = as_data(as_rows(X), y, weights, coding, loss)
         n, n_inputs = data.x.shape
         validation = self._as_validation(held_out, coding, loss, data.x.dtype)
-        layers = make_layers(parameters, n_inputs, coding)
+        layers = layer_arguments(parameters, n_inputs, coding)
         if not first:
             self._check_sizes(layers)
         random_state = check_random_state(self.random_state)
@@ -287,25 +286,26 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
             weights = np.ascontiguousarray(checked, dtype)
         return Validation(y, as_data(as_rows(x), y, weights, coding, loss))
 
-    def _check_sizes(self, layers: Sequence[BaseLayer]) -> None:
+    def _check_sizes(self, layers: Sequence[Mapping[str, Any]]) -> None:
         """Refuse to continue with a network of another shape."""
         if not self._has_network():
             return
-        present, new = sizes_of(self.network_.layers), sizes_of(layers)
+        present = tuple(layer.n_neurons for layer in self.network_.layers)
+        new = tuple(arguments["n_neurons"] for arguments in layers)
         if present != new:
             raise ValueError(
                 f"hidden_layer_sizes and the outputs must be those of the present network, "
-                f"{present[1:]}, got {new[1:]}; clone the estimator to start again"
+                f"{present}, got {new}; clone the estimator to start again"
             )
 
     # The network
 
-    def _can_continue(self, layers: Sequence[BaseLayer], dtype: np.dtype[Any]) -> bool:
+    def _can_continue(self, layers: Sequence[Mapping[str, Any]], dtype: np.dtype[Any]) -> bool:
         """Return whether the present network has these layers."""
         return (
             self._has_network()
             and self.network_.dtype == dtype
-            and are_alike(self.network_.layers, layers)
+            and has_layers(self.network_, layers)
         )
 
     def _arrays(self) -> list[NDArray[Any]]:
@@ -399,7 +399,6 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         monitor = FitMonitor(
             self, parameters, scheduler, recorded, task.scorer, self._no_improvement_count
         )
-
         logged = ["validation_score"] if task.scorer is not None else []
 
         def train() -> None:
@@ -425,7 +424,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         if not self._has_network():
             coding = self._given_coding()
-            layers = make_layers(as_parameters(self), len(self.coefs_[0]), coding)
+            layers = layer_arguments(as_parameters(self), len(self.coefs_[0]), coding)
             network = build(layers, self._dtype(), self._arrays(), 0)
             with network.trainer.exclusive() as transaction:
                 transaction.set_loss(self._as_loss(coding))

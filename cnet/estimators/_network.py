@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cnet.estimators._coding import Coding
 from cnet.estimators._parameters import Parameters
@@ -14,39 +14,35 @@ from cnet.layers import BaseLayer, Layer, layer_from_config
 from cnet.network import NeuralNetwork
 
 # scikit-learn's factors in Glorot's bound, where they are not 6.
-_GLOROT_FACTORS: dict[str | None, int] = {"sigmoid": 2}
-
-# Settings of a layer that an estimator does not make: users may set them on `network_`.
-_LIVE = ("name", "trainable", "learning_rate_factor", "bias_learning_rate_factor")
+_GLOROT_FACTORS = {"sigmoid": 2}
 
 
-def make_layers(parameters: Parameters, n_inputs: int, coding: Coding) -> list[Layer]:
-    """Return the layers for an estimator's parameters and targets."""
-    sizes = (n_inputs, *parameters.hidden_layer_sizes)
-    hidden = [
-        Layer(
-            sizes[i],
-            n_neurons,
-            activation,
-            init="zeros",
-            dropout=dropout,
-            l1=parameters.l1,
-            l2=parameters.alpha,
-            max_norm=parameters.max_norm,
-        )
-        for i, (n_neurons, activation, dropout) in enumerate(
-            zip(sizes[1:], parameters.activations, parameters.dropout, strict=True)
-        )
+def layer_arguments(parameters: Parameters, n_inputs: int, coding: Coding) -> list[dict[str, Any]]:
+    """Return the arguments of each `cnet.Layer`, for an estimator's parameters and targets."""
+    sizes = (n_inputs, *parameters.hidden_layer_sizes, coding.n_outputs)
+    activations = (*parameters.activations, coding.activation)
+    n_hidden = len(parameters.hidden_layer_sizes)
+    return [
+        {
+            "n_inputs": sizes[i],
+            "n_neurons": sizes[i + 1],
+            "activation": activation,
+            "l1": parameters.l1,
+            "l2": parameters.alpha,
+            "dropout": parameters.dropout[i] if i < n_hidden else 0.0,
+            "max_norm": parameters.max_norm if i < n_hidden else None,
+        }
+        for i, activation in enumerate(activations)
     ]
-    last = Layer(
-        sizes[-1],
-        coding.n_outputs,
-        coding.activation,
-        init="zeros",
-        l1=parameters.l1,
-        l2=parameters.alpha,
+
+
+def has_layers(network: NeuralNetwork, arguments: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a network's layers have these arguments."""
+    return len(network.layers) == len(arguments) and all(
+        getattr(layer, name) == value
+        for layer, of_layer in zip(network.layers, arguments, strict=True)
+        for name, value in of_layer.items()
     )
-    return [*hidden, last]
 
 
 def changed(layer: BaseLayer, **settings: Any) -> BaseLayer:
@@ -55,34 +51,29 @@ def changed(layer: BaseLayer, **settings: Any) -> BaseLayer:
     return layer_from_config({**config, **{k: v for k, v in settings.items() if k in config}})
 
 
-def sizes_of(layers: Sequence[BaseLayer]) -> tuple[int, ...]:
-    """Return the number of inputs and the number of neurons of each layer."""
-    return (layers[0].n_inputs, *(layer.n_neurons for layer in layers))
-
-
-def are_alike(layers: Sequence[BaseLayer], others: Sequence[BaseLayer]) -> bool:
-    """Return whether layers are made with the same settings."""
-    return list(map(_settings, layers)) == list(map(_settings, others))
-
-
-def _settings(layer: BaseLayer) -> dict[str, Any]:
-    return {name: value for name, value in layer.config().items() if name not in _LIVE}
-
-
 def build(
-    layers: Sequence[BaseLayer], dtype: np.dtype[Any], arrays: Iterable[NDArray[Any]], seed: int
+    arguments: Sequence[Mapping[str, Any]],
+    dtype: np.dtype[Any],
+    arrays: Iterable[ArrayLike],
+    seed: int,
 ) -> NeuralNetwork:
-    """Return a network with these weights and biases, layer by layer, weights first."""
+    """Return a network of layers with these arguments, weights and biases.
+
+    `arrays` are the weights and biases of one layer after the other.
+    """
+    layers = [Layer(**of_layer, init="zeros") for of_layer in arguments]
     network = NeuralNetwork(*layers, seed=seed, dtype=dtype)
     values = iter(arrays)
-    for layer in network.layers:
+    for layer in layers:
         layer.weights = next(values)
         layer.biases = next(values)
     return network
 
 
 def draw(
-    layers: Sequence[BaseLayer], random_state: np.random.RandomState, dtype: np.dtype[Any]
+    arguments: Sequence[Mapping[str, Any]],
+    random_state: np.random.RandomState,
+    dtype: np.dtype[Any],
 ) -> list[NDArray[Any]]:
     """Return starting weights and biases, drawn as in scikit-learn.
 
@@ -90,12 +81,11 @@ def draw(
     sqrt(2 / (inputs + neurons)). The output layer has the bound for the activation before it.
     """
     drawn: list[NDArray[Any]] = []
-    hidden = [layer.activation for layer in layers[:-1]]
-    for i, layer in enumerate(layers):
-        activation = hidden[min(i, len(hidden) - 1)] if hidden else None
-        factor = _GLOROT_FACTORS.get(activation, 6)
-        bound = np.sqrt(factor / (layer.n_inputs + layer.n_neurons))
-        shape = (layer.n_inputs, layer.n_neurons)
-        drawn.append(random_state.uniform(-bound, bound, shape).astype(dtype))
-        drawn.append(random_state.uniform(-bound, bound, layer.n_neurons).astype(dtype))
+    activations = [of_layer["activation"] for of_layer in arguments[:-1]]
+    activations.append(activations[-1] if activations else None)
+    for of_layer, activation in zip(arguments, activations, strict=True):
+        n_inputs, n_neurons = of_layer["n_inputs"], of_layer["n_neurons"]
+        bound = np.sqrt(_GLOROT_FACTORS.get(activation, 6) / (n_inputs + n_neurons))
+        drawn.append(random_state.uniform(-bound, bound, (n_inputs, n_neurons)).astype(dtype))
+        drawn.append(random_state.uniform(-bound, bound, n_neurons).astype(dtype))
     return drawn

@@ -233,5 +233,9 @@ def _as_optimizer(estimator: Any) -> tuple[Optimizer | None, float, Schedule | N
 
 def _as_schedule(estimator: Any) -> Schedule | None:
     power = as_number("power_t", estimator.power_t, 0)
-    schedules = {"constant": None, "invscaling": InverseScaling(power), "adaptive": Adaptive()}
-    return schedules[as_choice("learning_rate", estimator.learning_rate, schedules)]
+    name = as_choice(
+        "learning_rate", estimator.learning_rate, ("constant", "invscaling", "adaptive")
+    )
+    if name == "constant":
+        return None
+    return InverseScaling(power) if name == "invscaling" else Adaptive()

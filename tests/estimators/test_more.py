@@ -521,6 +521,27 @@ def test_what_callbacks_monitor(solver):
     assert (stopping.best, stopping.best_epoch) == (1.0, 0)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "invscaling", "adaptive"])
+def test_the_learning_rate_is_recorded(schedule):
+    rates = []
+
+    def see(network, epoch, logs):
+        rates.append(logs.get("learning_rate"))
+
+    model = MLPRegressor(hidden_layer_sizes=(8,), solver="sgd", learning_rate=schedule)
+    model.set_params(callbacks=see, tol=10.0, n_iter_no_change=2, max_iter=8, random_state=0)
+    history = model.fit(XR, YR).network_.history
+    if schedule == "constant":
+        assert set(rates) == {None}
+        assert list(history) == ["loss"]
+        return
+    expected = {
+        "invscaling": [1e-3 / (150 * epoch + 1) ** 0.5 for epoch in range(4)],
+        "adaptive": [1e-3] * 4 + [1e-3 / 5] * 3 + [1e-3 / 5 / 5],
+    }
+    assert rates == history["learning_rate"] == pytest.approx(expected[schedule])
+
+
 def test_a_function_as_callback():
     seen = []
     model = MLPClassifier((4,), max_iter=3, callbacks=lambda n, e, logs: seen.append(logs["loss"]))
@@ -625,6 +646,7 @@ def test_sparse_targets_of_a_regression():
         {"solver": "lbfgs"},
         {"shuffle": False},
         {"early_stopping": True, "scoring": "loss"},
+        {"dropout": 0.3},
     ],
     ids=str,
 )

@@ -82,7 +82,6 @@ class Plan:
         self.dtype = model.dtype
         self.drops = model.drops
         self.block_rows = block_rows
-        self.row_predictor: Predictor | None = None
         self._layers: Sequence[BaseLayer] = model.layers if layers is None else layers
         self.n_inputs = self._layers[0].n_inputs
         self.n_outputs = self._layers[-1].n_neurons

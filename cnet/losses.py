@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cnet._checks import as_number, as_settings, listed
 from cnet._records import Record
+from cnet.activations import ActivationName
 
 LossFunction: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], tuple[float, NDArray[Any]]]
 LossName: TypeAlias = Literal[
@@ -55,7 +56,7 @@ class Loss(Record):
     """
 
     name: ClassVar[str]
-    activations: ClassVar[tuple[str, ...] | None] = None
+    activations: ClassVar[tuple[ActivationName, ...] | None] = None
     default_for: ClassVar[tuple[str, ...]] = ()
     low: ClassVar[float] = -np.inf
     high: ClassVar[float] = np.inf
@@ -73,7 +74,7 @@ class Loss(Record):
         return 1.0
 
     def constant(self, targets: NDArray[Any]) -> NDArray[np.float64] | None:
-        """Return what scikit-learn's loss of each row has in addition, which depends on the targets only.
+        """Return the terms of scikit-learn's loss, for each row, that depend on the targets only.
 
         Returns
         -------

@@ -83,7 +83,6 @@ class NeuralNetwork(Inference):
                 f"got {seed!r}"
             ) from error
         self.trainer = Trainer(as_dtype(dtype), rng)
-        self._n_inputs: int | None = None
         self.add(*layers)
 
     # Layers
@@ -135,7 +134,7 @@ class NeuralNetwork(Inference):
             If there is not enough memory for the weights.
         """
         num_neurons = as_integer("num_neurons", num_neurons, 1, MAX_NEURONS)
-        n_inputs = self.layers[-1].n_neurons if self.layers else (self._n_inputs or 1)
+        n_inputs = self.layers[-1].n_neurons if self.layers else (self.trainer.n_inputs or 1)
         layer = Layer(
             n_inputs,
             num_neurons,
@@ -157,19 +156,19 @@ class NeuralNetwork(Inference):
                     f"{setting} must not be set for the input layer, which has no weights and passes "
                     f"on its inputs unchanged, got {value:g}"
                 )
-            if self._n_inputs is not None:
+            if self.trainer.n_inputs is not None:
                 raise ValueError(
                     f"input_layer must be True for the first layer only; this network has "
-                    f"{self._n_inputs} inputs already"
+                    f"{self.trainer.n_inputs} inputs already"
                 )
-            self._n_inputs = num_neurons
+            self.trainer.n_inputs = num_neurons
             return self
-        if self._n_inputs is None:
+        if self.trainer.n_inputs is None:
             raise ValueError(
                 "input_layer must be True for the first layer: start with "
                 "add_layer(n_inputs, input_layer=True)"
             )
-        self._extend([layer])
+        self.trainer.extend([layer])
         return self
 
     def add(self, *layers: BaseLayer) -> Self:
@@ -194,13 +193,13 @@ class NeuralNetwork(Inference):
         for layer in layers:
             if not isinstance(layer, BaseLayer):
                 raise TypeError(f"layers must be cnet.Layer objects, got {layer!r}")
-        if not self.layers and layers and self._n_inputs not in (None, layers[0].n_inputs):
-            raise ValueError(
-                f"layer 1 must take {self._n_inputs} inputs, as many as the network has, "
-                f"got {layers[0].n_inputs}"
-            )
         if layers:
-            self._extend(layers)
+            if not self.layers and self.trainer.n_inputs not in (None, layers[0].n_inputs):
+                raise ValueError(
+                    f"layer 1 must take {self.trainer.n_inputs} inputs, as many as the network has, "
+                    f"got {layers[0].n_inputs}"
+                )
+            self.trainer.extend(layers)
         return self
 
     def add_layer_norm(self, activation: ActivationName = "linear", **settings: Any) -> Self:
@@ -224,14 +223,12 @@ class NeuralNetwork(Inference):
         return self.add(BatchNorm(self._n_outputs(), activation, **settings))
 
     def _n_outputs(self) -> int:
-        """Return the number of outputs so far, or raise ValueError if there is no input layer."""
-        if self._n_inputs is None:
-            raise ValueError("the network has no layers; start with add_layer(n_inputs, input_layer=True)")
-        return self.layers[-1].n_neurons if self.layers else self._n_inputs
-
-    def _extend(self, layers: Sequence[BaseLayer]) -> None:
-        self.trainer.extend(layers)
-        self._n_inputs = self.model.n_inputs
+        """Return the number of outputs so far."""
+        if self.layers:
+            return self.layers[-1].n_neurons
+        if self.trainer.n_inputs is None:
+            raise ValueError("the network has no inputs; start with add_layer(n_inputs, input_layer=True)")
+        return self.trainer.n_inputs
 
     # Training
 
@@ -305,13 +302,13 @@ class NeuralNetwork(Inference):
         metrics : str, callable, iterable or dict of them, default ()
             What to compute after each epoch, on the training and the validation data: accuracy, mae,
             mse, rmse; with scikit-learn also auc, balanced_accuracy, f1, log_loss, precision, r2 and
-            recall (the mean over the classes if there are more than two); or functions ``metric(y_true,
-            y_pred) -> float``. These get labels or targets, and the outputs, both of shape (n,) for a
-            single output. A dict gives them other names.
+            recall (the mean over the classes if there are more than two); or functions
+            ``metric(y_true, y_pred) -> float``. These get labels or targets, and the outputs, both of
+            shape (n,) for a single output. A dict gives them other names.
         schedule : str, Schedule or callable, optional
             How the learning rate changes: constant, "step(every, factor)", "exponential(factor)",
-            "cosine(warmup)", one_cycle, reduce_on_plateau, an object such as ``cnet.Cosine(warmup=5)``, or a
-            function of the epoch, from 0, or of the epoch and the last rate, that returns the rate.
+            "cosine(warmup)", one_cycle, reduce_on_plateau, an object such as ``cnet.Cosine(warmup=5)``,
+            or a function of the epoch, from 0, or of the epoch and the last rate, that returns the rate.
         verbose : bool or "bar", default True
             True, 1 or 2: print a line after each epoch, with its number, its total error (for
             squared_error the sum of squared differences, otherwise the sum of the rows' losses, each
@@ -341,7 +338,6 @@ class NeuralNetwork(Inference):
             training starts.
         """
         trainer = self.trainer
-        self._plan()
         used_optimizer, rate = trainer.resolve_optimizer(optimizer, learning_rate)
         epochs = as_integer("epochs", epochs, 0)
         batch_size = None if batch_size is None else as_integer("batch_size", batch_size, 1)
@@ -427,7 +423,6 @@ class NeuralNetwork(Inference):
             If the loss, a weight or the optimizer's state would not be finite. The weights are
             unchanged.
         """
-        self._plan()
         return self.trainer.train_one(x, y, learning_rate, optimizer, loss)
 
     def backward_propagate(

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from cnet._checks import as_number
 from cnet._epochs import TrainingSettings
-from cnet._plan import Plan
+from cnet._plan import Plan, Predictor
 from cnet.data import Data, Source, as_data
 from cnet.history import DivergenceError, History
 from cnet.layers import BaseLayer, flat
@@ -61,12 +61,19 @@ class Trainer:
     ----------
     committed : Committed
         The current state. Only the trainer and its transactions may replace it.
+    n_inputs : int or None
+        Number of inputs of the model, which is known before its first layer.
+    row_predictor : Predictor or None
+        Predicts for single rows, once `prepare_row` was called. It is not part of `committed`, so that
+        it can be reached as fast as possible.
     dtype, rng
         As above.
     """
 
     def __init__(self, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
         self.committed = Committed()
+        self.n_inputs: int | None = None
+        self.row_predictor: Predictor | None = None
         self.dtype = dtype
         self.rng = rng
         self._lock = threading.Lock()
@@ -85,9 +92,15 @@ class Trainer:
     @property
     def plan(self) -> Plan:
         """The plan of the model, which computes it."""
-        if self.committed.plan is None:
-            raise ValueError("the network has no layers")
-        return self.committed.plan
+        plan = self.committed.plan
+        if plan is None:
+            missing = (
+                "add_layer(n_inputs, input_layer=True) and then add_layer(n_neurons)"
+                if self.n_inputs is None
+                else "add_layer(n_neurons) after the input layer"
+            )
+            raise ValueError(f"the network has no layers; call {missing}")
+        return plan
 
     @property
     def model(self) -> Model:
@@ -113,6 +126,13 @@ class Trainer:
     def is_training(self) -> bool:
         """Whether a transaction is under way."""
         return self._lock.locked()
+
+    def prepare_row(self) -> None:
+        """Make `row_predictor` ready for use."""
+        plan = self.plan
+        self.row_predictor = plan.predictor(1)
+        if self.committed.plan is not plan:  # another thread has added layers
+            self.row_predictor = None
 
     def views(self, layer: BaseLayer) -> Views | None:
         """Return the arrays of a layer by name, or None if it is not part of the model."""
@@ -209,7 +229,11 @@ class Trainer:
         """Make this model, whose layers must not be part of a network, the one to train."""
         plan = Plan(model)
         _attach(model.layers, self)
+        self.n_inputs = model.n_inputs
+        self.row_predictor = None
         self.committed = Committed(plan, state, loss, history)
+        # Again, because another thread may have called `prepare_row`.
+        self.row_predictor = None
 
     def use_plan(self, plan: Plan) -> None:
         """Compute the model with another plan of it, for example with other blocks."""
@@ -345,6 +369,7 @@ class Trainer:
     def copy(self) -> Trainer:
         """Return an independent copy, with the same loss and initialiser objects."""
         twin = Trainer(self.dtype, copy.deepcopy(self.rng))
+        twin.n_inputs = self.n_inputs
         now = self.committed
         if now.plan is not None:
             state = None if now.state is None else now.state.copy()

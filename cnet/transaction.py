@@ -103,6 +103,10 @@ class Transaction:
         if self._random_state is not None and self._trainer.committed is self._before:
             self._trainer.rng.bit_generator.state = self._random_state
 
+    def set_loss(self, loss: Loss) -> None:
+        """Make a loss that of the last training, for networks whose weights were trained elsewhere."""
+        self._trainer.committed = replace(self._trainer.committed, loss=loss, row_step=None)
+
     def begin(self, loss: Loss, state: OptimizerState | None = None) -> History:
         """Commit the loss and the optimizer's state of a new training; return its empty history.
 
@@ -215,9 +219,11 @@ def _run(
         losses = totals if settings.reduction == "sum" else totals / epochs.n
         recorded = {"loss": losses.tolist()}
         if settings.schedule is not None:
-            first_rates = epochs.rates[:: epochs.n_steps]
-            recorded["learning_rate"] = np.resize(first_rates, len(totals)).tolist()
-        if one_by_one and len(totals):
+            first_rates = epochs.rates[:: epochs.n_steps].tolist()
+            recorded["learning_rate"] = (
+                first_rates * len(totals) if len(epochs.rates) == 1 else first_rates[: len(totals)]
+            )
+        if evaluator.names and len(totals):
             try:
                 values = evaluator.values(epochs)
             except BaseException:

@@ -199,7 +199,9 @@ def test_train_one_is_one_step_whenever_another_thread_interferes(step, intrusio
     while True:
         net = primed()
         refused = None
-        with AtLine(number, lambda net=net: intrude(net)) as at_line:
+        # Assigned here, so that the former network is not freed while lines are counted.
+        at_line = AtLine(number, lambda net=net: intrude(net))
+        with at_line:
             try:
                 step(net)
             except RuntimeError as error:

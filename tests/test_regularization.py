@@ -754,7 +754,7 @@ def test_invalid_settings_raise(name, value, error, words):
 @pytest.mark.parametrize("name", ["l1", "l2", "max_norm", "dropout"])
 def test_the_input_layer_takes_no_regularization(name):
     net = cnet.NeuralNetwork()
-    with refused(f"{name} must be left out for the input layer", "got 0.5", of=[net]):
+    with refused(f"{name} must not be set for the input layer", "got 0.5", of=[net]):
         net.add_layer(3, input_layer=True, **{name: 0.5})
 
 

@@ -391,9 +391,9 @@ def test_a_caller_can_watch_for_plateaus_itself():
     assert scheduler.epochs_known > 1000
     for _ in range(5):
         scheduler.observe({"loss": 1.0})
-    assert scheduler.rate == 4e-6
+    assert scheduler.learning_rate == 4e-6
     assert scheduler.slow_down()
-    assert scheduler.rate == 4e-6 / 5
+    assert scheduler.learning_rate == 4e-6 / 5
     assert not scheduler.slow_down()
     assert not Scheduler(cnet.Constant(), 0.1).slow_down()
 

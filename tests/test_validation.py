@@ -384,7 +384,7 @@ def net():
         ),
         (
             {"class_weight": {0: 1}},
-            ["class_weight must be None where targets are not classes"],
+            ["class_weight must be None unless targets are classes"],
             ValueError,
         ),
         ({"y": LABELS, "class_weight": {2: 1}}, ["classes from 0 to 1", "got 2"], ValueError),

@@ -38,14 +38,15 @@ class TrainingSettings:
     batch_size : int or None
         Number of rows per update; None: all rows.
     reduction : {"mean", "sum", "weighted_mean"}
-        How the losses of a batch's rows are combined. A weighted mean is divided by the sum of the weights.
+        How the losses of a batch's rows are combined. A weighted mean is divided by the sum of the
+        weights.
     shuffle : bool
         Whether each epoch has another order of rows, from the network's random numbers.
     schedule : Schedule or None
         How the learning rate changes; None: it does not.
     divide_penalties : bool
-        Whether a batch's penalties are divided by the divisor of the sum over its rows, or with a function
-        as loss by their number.
+        Whether a batch's penalties are divided by the divisor of the sum over its rows, or with a
+        function as loss by their number.
     recorded_scale : float
         Factor of the rows' losses in the recorded loss. It does not apply to penalties, gradients, and
         losses that are functions.
@@ -88,6 +89,8 @@ class Epochs:
 
     Raises
     ------
+    ValueError
+        If batches have a single row, and a layer takes statistics over the rows of a batch.
     MemoryError
         If there is not enough memory.
     """
@@ -118,8 +121,14 @@ class Epochs:
             divide_penalties=settings.divide_penalties,
             recorded_scale=settings.recorded_scale,
         )
+        if self._job.needs_whole_batch and self.batch_size == 1 and self.n > 1:
+            raise ValueError(
+                "batch_size must be 2 or more with a trainable BatchNorm, because a batch of one "
+                "row has no variance, got 1"
+            )
         self.per_call = self._job.epochs_per_call(self.n) if source.is_whole else 1
-        # Parameters and buffers from before an epoch of several parts; the job keeps those from before a part.
+        # Parameters and buffers from before an epoch of several parts; the job keeps those from
+        # before a part.
         self._before = None if source.is_whole else plan.values()
 
     def run(
@@ -160,7 +169,7 @@ class Epochs:
             error = raised
             finished = int(np.count_nonzero(~np.isnan(totals)))
         if finished < count:
-            self.state.restart(self.settings.learning_rate)
+            self._restart()
         return totals[:finished], error
 
     def undo(self) -> None:
@@ -169,7 +178,10 @@ class Epochs:
             self._job.undo()
         else:
             self.plan.set_values(self._before)
-        self.state.restart(self.settings.learning_rate)
+        self._restart()
+
+    def _restart(self) -> None:
+        self.state.restart(self.plan.learning_rates(self.settings.learning_rate))
 
     # Random numbers
 

@@ -33,8 +33,8 @@ _BLOCK_BYTES = 2**19
 # Rows that a predictor takes at a time, at most.
 _PREDICTOR_ROWS = 128
 
-# Cost of a call of the engine that trains, if an epoch costs less: about 1 ms, compared to which the call
-# itself is cheap, and after which nobody notices a delayed line of output.
+# Cost of a call of the engine that trains, if an epoch costs less: about 1 ms, compared to which
+# the call itself is cheap, and after which nobody notices a delayed line of output.
 _CALL_WORK = 3_000_000
 
 _NOTHING: dict[Any, NDArray[Any]] = {
@@ -51,10 +51,10 @@ class Watcher(Protocol):
     """What the engine calls for each batch."""
 
     def before(self, batch: int) -> None:
-        """Called before a batch, counted from 0."""
+        """Act before a batch, counted from 0."""
 
     def after(self, batch: int, total: float, n_rows: int) -> None:
-        """Called after a batch, with what it adds to the total of the epoch."""
+        """Act after a batch, with what it adds to the total of the epoch."""
 
 
 class Plan:
@@ -217,10 +217,21 @@ class Plan:
 
     # Training
 
-    def descend(self, data: Data, loss: Loss, learning_rate: float) -> bool:
-        """Make one step of plain gradient descent on all rows, without dropout; return whether it was finite.
+    def learning_rates(self, learning_rate: float) -> NDArray[np.float64]:
+        """Return the learning rate of each parameter, with the factors of its layer."""
+        rates = np.full(len(self.parameters), learning_rate)
+        for operation in _operations(self.model, self._layers):
+            if operation.weights >= 0:
+                end = operation.weights + operation.n_weights
+                rates[operation.weights : end] *= operation.learning_rate_factor
+                if operation.biases >= 0:
+                    rates[end : end + operation.n_outputs] *= operation.bias_learning_rate_factor
+        return rates
 
-        If it is not, nothing is changed.
+    def descend(self, data: Data, loss: Loss, learning_rate: float) -> bool:
+        """Make one step of plain gradient descent on all rows, without dropout.
+
+        Return whether it was finite. If it was not, nothing is changed.
         """
         n = len(data.x)
         network = _network(
@@ -246,7 +257,9 @@ class Plan:
         rates, totals = np.array([learning_rate]), np.empty(1)
         return run.epochs(_NO_ORDER, _NO_SEEDS, rates, totals) == 1
 
-    def learner(self, loss: Loss, state: OptimizerState, learning_rate: float, seed: int) -> Learner:
+    def learner(
+        self, loss: Loss, state: OptimizerState, learning_rate: float, seed: int
+    ) -> Learner:
         """Return a function that trains on one row at a time, ``learner(x, y) -> loss``.
 
         Parameters
@@ -265,9 +278,7 @@ class Plan:
             is_row=True,
         )
         job = Job(self, loss, state, 1, threads=1)
-        return Learner(
-            job.run(row), loss.takes_labels, loss.low, loss.high, learning_rate, seed
-        )
+        return Learner(job.run(row), loss.takes_labels, loss.low, loss.high, learning_rate, seed)
 
 
 class Job:
@@ -283,6 +294,11 @@ class Job:
         As in `TrainingSettings`.
     threads : int, optional
         By default what `get_num_threads` returns.
+
+    Attributes
+    ----------
+    needs_whole_batch : bool
+        Whether a layer is computed for a whole batch at once, because it takes statistics over its rows.
     """
 
     def __init__(
@@ -302,9 +318,8 @@ class Job:
         self.state = state
         self.batch_size = batch_size
         table = _table(plan.model, plan._layers, training=True)
-        block = plan.rows_per_block(batch_size)
-        if any(layer.needs_whole_batch for layer in plan.model.all_layers()):
-            block = batch_size
+        self.needs_whole_batch = any(layer.needs_whole_batch for layer in plan._layers)
+        block = batch_size if self.needs_whole_batch else plan.rows_per_block(batch_size)
         self._network = _network(
             table,
             plan.parameters,
@@ -315,8 +330,8 @@ class Job:
         )
         self._objective = _objective(loss, reduction, divide_penalties, recorded_scale)
         self._settings = _settings(state.optimizer)
-        # If a batch is one block, each piece of a layer's gradient is used at once, and never stored as a
-        # whole, unless the norm of the whole gradient is needed.
+        # If a batch is one block, each piece of a layer's gradient is used at once, and never
+        # stored as a whole, unless the norm of the whole gradient is needed.
         stored = batch_size > self._network.block or state.optimizer.clip_norm is not None
         self._scratch = _scratch(plan, stored=stored)
 
@@ -399,6 +414,7 @@ def all_finite(*arrays: NDArray[Any]) -> bool:
 
 # What the engine reads
 
+
 def _network(
     table: NDArray[Any],
     parameters: NDArray[Any],
@@ -419,8 +435,8 @@ def _network(
 def _table(model: Model, layers: Sequence[BaseLayer], *, training: bool) -> NDArray[Any]:
     """Return the operations of some layers as a table of the engine's records.
 
-    With `training` the table says which of them are trained. Otherwise all are, so that all gradients are
-    computed.
+    With `training` the table says which of them are trained. Otherwise all are, so that all
+    gradients are computed.
     """
     operations = list(_operations(model, layers))
     table = np.zeros(len(operations), engine.OPERATION)
@@ -438,7 +454,7 @@ def _table(model: Model, layers: Sequence[BaseLayer], *, training: bool) -> NDAr
 
 
 def _operations(model: Model, layers: Sequence[BaseLayer]) -> Iterator[Operation]:
-    """Yield the operations of layers of the model, or of layers of the same shapes with other settings."""
+    """Yield the operations of the model's layers, or of layers of the same shapes."""
     place = model.place
     if model.views(layers[0]) is None:
         places = dict(zip(flat(layers), map(model.place, model.all_layers()), strict=True))
@@ -471,7 +487,7 @@ def _settings(optimizer: Optimizer) -> NDArray[Any]:
 
 
 def _function(loss: Loss) -> Callable[[NDArray[Any], NDArray[Any]], Any] | None:
-    """Return what the engine calls for the value and the gradient of a loss; None: it computes them itself."""
+    """Return what the engine calls for a loss and its gradient; None: it computes them itself."""
     return loss.value_and_gradient if isinstance(loss, FunctionLoss) else None
 
 

@@ -33,8 +33,8 @@ class Operation(NamedTuple):
     layer : int
         Number of the layer, which makes its random numbers different from those of other layers.
     weights, n_weights, biases : int
-        Index of the first weight in the flat parameters, number of weights, and index of the first bias. An
-        index is -1 if there are none. Biases come directly after the weights.
+        Index of the first weight in the flat parameters, number of weights, and index of the first
+        bias. An index is -1 if there are none. Biases come directly after the weights.
     statistics : int
         Index of the first running statistic in the flat buffers, or -1.
     partner : int
@@ -119,8 +119,8 @@ LAYER_KINDS: dict[str, type[BaseLayer]] = {}
 class BaseLayer:
     """Base class of the layers.
 
-    A subclass describes its tensors and buffers, its settings, and what the engine computes for it. Its arrays
-    belong to the network that it is part of, and are looked up there.
+    A subclass describes its tensors and buffers, its settings, and what the engine computes for it.
+    Its arrays belong to the network that it is part of, and are looked up there.
 
     Parameters
     ----------
@@ -294,6 +294,16 @@ class BaseLayer:
         return {"dropout": self.dropout} if self.dropout else {}
 
     @property
+    def rates(self) -> dict[str, float]:
+        """The factors of the learning rate, without those that have their default."""
+        found = {}
+        if self.learning_rate_factor != 1:
+            found["learning_rate_factor"] = self.learning_rate_factor
+        if self.bias_learning_rate_factor is not None:
+            found["bias_learning_rate_factor"] = self.bias_learning_rate_factor
+        return found
+
+    @property
     def drops(self) -> bool:
         """Whether training drops some of the layer's outputs."""
         return self.dropout > 0
@@ -344,6 +354,13 @@ class BaseLayer:
         """
         check_keys("a layer", config, ("kind", *cls.arguments))
         return cls(**{name: config[name] for name in cls.arguments})
+
+    def _shown(self) -> list[str]:
+        """Return the settings that `repr` shows last, except those that have their default."""
+        shown = [] if self.name is None else [f"name={self.name!r}"]
+        numbers = {**self.regularization, **self.rates}
+        shown += [f"{name}={value:g}" for name, value in numbers.items()]
+        return shown if self.trainable else [*shown, "trainable=False"]
 
     # Arrays
 

@@ -75,7 +75,8 @@ class Residual(BaseLayer):
             )
         if ACTIVATIONS[layers[-1].activation].last_only:
             raise ValueError(
-                f"{layers[-1].activation} must be the last layer's activation; it cannot be in a Residual"
+                f"{layers[-1].activation} must be the activation of the network's last layer; "
+                "it cannot be inside a Residual"
             )
         super().__init__(
             layers[0].n_inputs,
@@ -97,13 +98,20 @@ class Residual(BaseLayer):
         """The layers that this layer consists of."""
         return self._layers
 
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether training computes a layer within for a whole batch at once."""
+        return self.trainable and any(layer.needs_whole_batch for layer in self._layers)
+
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Return nothing: all tensors are those of the layers within."""
         return {}
 
     def operations(self, place_of: PlaceOf) -> Iterator[Operation]:
         """Yield the operations of the layers within, between the two that make the connection."""
-        within = [self._with_own_rates(op) for layer in self._layers for op in layer.operations(place_of)]
+        within = [
+            self._with_own_rates(op) for layer in self._layers for op in layer.operations(place_of)
+        ]
         n, number = self.n_neurons, place_of(self).number
         distance = len(within) + 1
         yield Operation("residual_begin", n, n, number, partner=distance)
@@ -143,6 +151,4 @@ class Residual(BaseLayer):
 
     def __repr__(self) -> str:
         settings = [repr(layer) for layer in self._layers]
-        if self.name is not None:
-            settings.append(f"name={self.name!r}")
-        return f"Residual({', '.join(settings)})"
+        return f"Residual({', '.join(settings + self._shown())})"

@@ -20,7 +20,7 @@ def summary(layers: Sequence[BaseLayer], dtype: np.dtype[Any]) -> str:
         ("parameters", ">"),
     ]  # fmt: skip
     rows = list(_rows(layers))
-    shown = range(len(columns))
+    shown = list(range(len(columns)))
     if all(isinstance(layer, Layer) for layer in layers):
         shown = [i for i in shown if columns[i][0] != "kind"]
     table = [[name for name, _ in columns], *(row for row, _ in rows)]

@@ -192,10 +192,11 @@ class Epochs:
         # One epoch after the other, so that the grouping of epochs does not change the numbers.
         orders, seeds = [], []
         for _ in range(count):
-            orders.append(self._order(1))
+            order = self._order(1)
+            if order is not None:
+                orders.append(order)
             seeds.append(self.rng.integers(1, 2**63, 1, np.uint64))
-        order = None if orders[0] is None else np.concatenate(orders)
-        return order, np.concatenate(seeds)
+        return np.concatenate(orders) if orders else None, np.concatenate(seeds)
 
     def _order(self, count: int) -> NDArray[np.intp] | None:
         if self.settings.order is not None:

@@ -14,7 +14,7 @@ from cnet._arrays import aligned_empty
 from cnet._core import engine
 from cnet._core.engine import Learner, Predictor
 from cnet.data import Data
-from cnet.layers import BaseLayer, Operation, flat
+from cnet.layers import BaseLayer, Operation, PlaceOf, flat
 from cnet.losses import FunctionLoss, Loss
 from cnet.model import Model
 from cnet.optimizers import SGD, Optimizer, OptimizerState
@@ -455,7 +455,7 @@ def _table(model: Model, layers: Sequence[BaseLayer], *, training: bool) -> NDAr
 
 def _operations(model: Model, layers: Sequence[BaseLayer]) -> Iterator[Operation]:
     """Yield the operations of the model's layers, or of layers of the same shapes."""
-    place = model.place
+    place: PlaceOf = model.place
     if model.views(layers[0]) is None:
         places = dict(zip(flat(layers), map(model.place, model.all_layers()), strict=True))
         place = places.__getitem__
@@ -481,7 +481,7 @@ def _settings(optimizer: Optimizer) -> NDArray[Any]:
     record = np.zeros((), engine.OPTIMIZER)
     record["code"] = engine.OPTIMIZERS[optimizer.name]
     for field in fields(optimizer):
-        if field.name in engine.OPTIMIZER.names:
+        if field.name in (record.dtype.names or ()):
             record[field.name] = getattr(optimizer, field.name) or 0.0
     return record
 
@@ -491,7 +491,9 @@ def _function(loss: Loss) -> Callable[[NDArray[Any], NDArray[Any]], Any] | None:
     return loss.value_and_gradient if isinstance(loss, FunctionLoss) else None
 
 
-def _examples(data: Data) -> tuple[NDArray[Any], ...]:
+def _examples(
+    data: Data,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp], NDArray[Any]]:
     return data.x, data.targets, data.labels, data.sample_weight
 
 

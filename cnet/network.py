@@ -177,8 +177,8 @@ class NeuralNetwork(Inference):
         Parameters
         ----------
         *layers : Layer, LayerNorm, BatchNorm or Residual
-            Layers that are not part of a network. The first takes as many inputs as the last layer of the
-            network, or its input layer, has outputs.
+            Layers that are not part of a network. The first takes as many inputs as the last layer of
+            the network, or its input layer, has outputs.
 
         Returns
         -------
@@ -225,9 +225,11 @@ class NeuralNetwork(Inference):
     def _n_outputs(self) -> int:
         """Return the number of outputs so far."""
         if self.layers:
-            return self.layers[-1].n_neurons
+            return self.model.n_outputs
         if self.trainer.n_inputs is None:
-            raise ValueError("the network has no inputs; start with add_layer(n_inputs, input_layer=True)")
+            raise ValueError(
+                "the network has no inputs; start with add_layer(n_inputs, input_layer=True)"
+            )
         return self.trainer.n_inputs
 
     # Training
@@ -270,7 +272,7 @@ class NeuralNetwork(Inference):
         epochs : int, default 100
             Number of passes through all rows.
         batch_size : int or None, default 1
-            Number of rows per update; None: all rows.
+            Number of rows per update; None: all rows. At least 2 with a trainable `BatchNorm`.
         optimizer : str or Optimizer, optional
             sgd, adam, adamw, rmsprop, adagrad, rprop, or an object such as ``cnet.SGD(momentum=0.9)``.
             By default that of the last training, and sgd at first.

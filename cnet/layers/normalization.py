@@ -90,9 +90,10 @@ class _Normalization(BaseLayer):
         """Yield the normalization, the activation and the dropout."""
         number, first, _ = place_of(self)
         n = self.n_neurons
-        affine = {"weights": first, "n_weights": n, "biases": first + n} if self.affine else {}
-        operation = Operation(self.kind, n, n, number, epsilon=self.epsilon, **self._learning())
-        yield operation._replace(**affine, **self._own_settings(place_of))
+        settings = {**self._learning(), **self._own_settings(place_of)}
+        if self.affine:
+            settings.update(weights=first, n_weights=n, biases=first + n)
+        yield Operation(self.kind, n, n, number, epsilon=self.epsilon, **settings)
         yield from self._output_operations(place_of)
 
     def _own_settings(self, place_of: PlaceOf) -> dict[str, Any]:

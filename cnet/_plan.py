@@ -17,7 +17,7 @@ from cnet.data import Data
 from cnet.layers import BaseLayer, Operation, PlaceOf, flat
 from cnet.losses import FunctionLoss, Loss
 from cnet.model import Model
-from cnet.optimizers import SGD, Optimizer, OptimizerState
+from cnet.optimizers import SGD, LearningRates, Optimizer, OptimizerState
 from cnet.threads import get_num_threads
 
 __all__ = ["Job", "Learner", "Plan", "Predictor", "Watcher", "all_finite", "shuffled"]
@@ -217,15 +217,17 @@ class Plan:
 
     # Training
 
-    def learning_rates(self, learning_rate: float) -> NDArray[np.float64]:
-        """Return the learning rate of each parameter, with the factors of its layer."""
+    def learning_rates(self, learning_rate: float) -> LearningRates:
+        """Return the learning rate, or that of each parameter if layers have factors of it."""
+        trained = [op for op in _operations(self.model, self._layers) if op.weights >= 0]
+        if all(op.learning_rate_factor == op.bias_learning_rate_factor == 1 for op in trained):
+            return learning_rate
         rates = np.full(len(self.parameters), learning_rate)
-        for operation in _operations(self.model, self._layers):
-            if operation.weights >= 0:
-                end = operation.weights + operation.n_weights
-                rates[operation.weights : end] *= operation.learning_rate_factor
-                if operation.biases >= 0:
-                    rates[end : end + operation.n_outputs] *= operation.bias_learning_rate_factor
+        for op in trained:
+            end = op.weights + op.n_weights
+            rates[op.weights : end] *= op.learning_rate_factor
+            if op.biases >= 0:
+                rates[end : end + op.n_outputs] *= op.bias_learning_rate_factor
         return rates
 
     def descend(self, data: Data, loss: Loss, learning_rate: float) -> bool:

@@ -440,7 +440,7 @@ def _table(model: Model, layers: Sequence[BaseLayer], *, training: bool) -> NDAr
 def _operations(model: Model, layers: Sequence[BaseLayer]) -> Iterator[Operation]:
     """Yield the operations of layers of the model, or of layers of the same shapes with other settings."""
     place = model.place
-    if model.views(layers[0]) is None:
+    if len(layers) == len(model.layers):
         places = dict(zip(flat(layers), map(model.place, model.all_layers()), strict=True))
         place = places.__getitem__
     for layer in layers:

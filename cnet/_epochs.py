@@ -38,14 +38,15 @@ class TrainingSettings:
     batch_size : int or None
         Number of rows per update; None: all rows.
     reduction : {"mean", "sum", "weighted_mean"}
-        How the losses of a batch's rows are combined. A weighted mean is divided by the sum of the weights.
+        How the losses of a batch's rows are combined. A weighted mean is divided by the sum of the
+        weights.
     shuffle : bool
         Whether each epoch has another order of rows, from the network's random numbers.
     schedule : Schedule or None
         How the learning rate changes; None: it does not.
     divide_penalties : bool
-        Whether a batch's penalties are divided by the divisor of the sum over its rows, or with a function
-        as loss by their number.
+        Whether a batch's penalties are divided by the divisor of the sum over its rows, or with a
+        function as loss by their number.
     recorded_scale : float
         Factor of the rows' losses in the recorded loss. It does not apply to penalties, gradients, and
         losses that are functions.
@@ -119,7 +120,8 @@ class Epochs:
             recorded_scale=settings.recorded_scale,
         )
         self.per_call = self._job.epochs_per_call(self.n) if source.is_whole else 1
-        # Parameters and buffers from before an epoch of several parts; the job keeps those from before a part.
+        # Parameters and buffers from before an epoch of several parts; the job keeps those from
+        # before a part.
         self._before = None if source.is_whole else plan.values()
 
     def run(

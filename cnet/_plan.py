@@ -33,8 +33,8 @@ _BLOCK_BYTES = 2**19
 # Rows that a predictor takes at a time, at most.
 _PREDICTOR_ROWS = 128
 
-# Cost of a call of the engine that trains, if an epoch costs less: about 1 ms, compared to which the call
-# itself is cheap, and after which nobody notices a delayed line of output.
+# Cost of a call of the engine that trains, if an epoch costs less: about 1 ms, compared to which the
+# call itself is cheap, and after which nobody notices a delayed line of output.
 _CALL_WORK = 3_000_000
 
 _NOTHING: dict[Any, NDArray[Any]] = {
@@ -51,10 +51,10 @@ class Watcher(Protocol):
     """What the engine calls for each batch."""
 
     def before(self, batch: int) -> None:
-        """Called before a batch, counted from 0."""
+        """Take notice of a batch that begins, counted from 0."""
 
     def after(self, batch: int, total: float, n_rows: int) -> None:
-        """Called after a batch, with what it adds to the total of the epoch."""
+        """Take notice of a batch that ended, and of what it adds to the total of the epoch."""
 
 
 class Plan:
@@ -218,9 +218,9 @@ class Plan:
     # Training
 
     def descend(self, data: Data, loss: Loss, learning_rate: float) -> bool:
-        """Make one step of plain gradient descent on all rows, without dropout; return whether it was finite.
+        """Make one step of plain gradient descent on all rows, without dropout.
 
-        If it is not, nothing is changed.
+        Return whether it was finite. If not, nothing is changed.
         """
         n = len(data.x)
         network = _network(
@@ -246,7 +246,9 @@ class Plan:
         rates, totals = np.array([learning_rate]), np.empty(1)
         return run.epochs(_NO_ORDER, _NO_SEEDS, rates, totals) == 1
 
-    def learner(self, loss: Loss, state: OptimizerState, learning_rate: float, seed: int) -> Learner:
+    def learner(
+        self, loss: Loss, state: OptimizerState, learning_rate: float, seed: int
+    ) -> Learner:
         """Return a function that trains on one row at a time, ``learner(x, y) -> loss``.
 
         Parameters
@@ -265,9 +267,7 @@ class Plan:
             is_row=True,
         )
         job = Job(self, loss, state, 1, threads=1)
-        return Learner(
-            job.run(row), loss.takes_labels, loss.low, loss.high, learning_rate, seed
-        )
+        return Learner(job.run(row), loss.takes_labels, loss.low, loss.high, learning_rate, seed)
 
 
 class Job:
@@ -315,8 +315,8 @@ class Job:
         )
         self._objective = _objective(loss, reduction, divide_penalties, recorded_scale)
         self._settings = _settings(state.optimizer)
-        # If a batch is one block, each piece of a layer's gradient is used at once, and never stored as a
-        # whole, unless the norm of the whole gradient is needed.
+        # If a batch is one block, each piece of a layer's gradient is used at once, and never stored
+        # as a whole, unless the norm of the whole gradient is needed.
         stored = batch_size > self._network.block or state.optimizer.clip_norm is not None
         self._scratch = _scratch(plan, stored=stored)
 
@@ -399,6 +399,7 @@ def all_finite(*arrays: NDArray[Any]) -> bool:
 
 # What the engine reads
 
+
 def _network(
     table: NDArray[Any],
     parameters: NDArray[Any],
@@ -419,8 +420,8 @@ def _network(
 def _table(model: Model, layers: Sequence[BaseLayer], *, training: bool) -> NDArray[Any]:
     """Return the operations of some layers as a table of the engine's records.
 
-    With `training` the table says which of them are trained. Otherwise all are, so that all gradients are
-    computed.
+    With `training` the table says which of them are trained. Otherwise all are, so that all
+    gradients are computed.
     """
     operations = list(_operations(model, layers))
     table = np.zeros(len(operations), engine.OPERATION)
@@ -438,7 +439,7 @@ def _table(model: Model, layers: Sequence[BaseLayer], *, training: bool) -> NDAr
 
 
 def _operations(model: Model, layers: Sequence[BaseLayer]) -> Iterator[Operation]:
-    """Yield the operations of layers of the model, or of layers of the same shapes with other settings."""
+    """Yield the operations of layers of the model, or of others of the same shapes."""
     place = model.place
     if len(layers) == len(model.layers):
         places = dict(zip(flat(layers), map(model.place, model.all_layers()), strict=True))
@@ -471,7 +472,7 @@ def _settings(optimizer: Optimizer) -> NDArray[Any]:
 
 
 def _function(loss: Loss) -> Callable[[NDArray[Any], NDArray[Any]], Any] | None:
-    """Return what the engine calls for the value and the gradient of a loss; None: it computes them itself."""
+    """Return what the engine calls for a loss; None: it computes the loss itself."""
     return loss.value_and_gradient if isinstance(loss, FunctionLoss) else None
 
 

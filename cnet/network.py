@@ -177,8 +177,8 @@ class NeuralNetwork(Inference):
         Parameters
         ----------
         *layers : Layer, LayerNorm, BatchNorm or Residual
-            Layers that are not part of a network. The first takes as many inputs as the last layer of the
-            network, or its input layer, has outputs.
+            Layers that are not part of a network. The first takes as many inputs as the last layer
+            of the network, or its input layer, has outputs.
 
         Returns
         -------
@@ -227,7 +227,9 @@ class NeuralNetwork(Inference):
         if self.layers:
             return self.layers[-1].n_neurons
         if self.trainer.n_inputs is None:
-            raise ValueError("the network has no inputs; start with add_layer(n_inputs, input_layer=True)")
+            raise ValueError(
+                "the network has no inputs; start with add_layer(n_inputs, input_layer=True)"
+            )
         return self.trainer.n_inputs
 
     # Training

@@ -331,9 +331,7 @@ class Trainer:
             state = before.state_for(used_optimizer, rate)
             seed = int(self.rng.integers(1, 2**63)) if plan.drops else 0
             learner = plan.learner(used_loss, state, rate, seed)
-            step = RowStep(
-                learner, optimizer, loss, learning_rate is None, self._layer_settings
-            )
+            step = RowStep(learner, optimizer, loss, learning_rate is None, self._layer_settings)
             # Everything is checked and allocated: from here on the network changes.
             self.committed = Committed(plan, state, used_loss, before.history, step)
             try:

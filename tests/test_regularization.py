@@ -674,9 +674,7 @@ def test_scratch_memory_is_initialised_before_use(loss, hidden, monkeypatch):
     expected = build((3, 8, 7, 2), ALL, hidden=hidden)
     net = expected.copy()
     train(expected, loss=loss, batch_size=4)
-    monkeypatch.setattr(
-        _plan, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype)
-    )
+    monkeypatch.setattr(_plan, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype))
     train(net, loss=loss, batch_size=4)
     np.testing.assert_array_equal(net.parameters, expected.parameters)
 

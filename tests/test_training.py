@@ -167,9 +167,7 @@ def test_scratch_memory_is_initialised_before_use(loss, output, optimizer, monke
     net = expected.copy()
     train(expected, **settings)
     outputs, gradient = expected.predict(X), expected.input_gradient(X, Y, loss=loss)
-    monkeypatch.setattr(
-        _plan, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype)
-    )
+    monkeypatch.setattr(_plan, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype))
     train(net, **settings)
     np.testing.assert_array_equal(net.parameters, expected.parameters)
     np.testing.assert_array_equal(net.predict(X), outputs)

@@ -33,8 +33,8 @@ class Operation(NamedTuple):
     layer : int
         Number of the layer, which makes its random numbers different from those of other layers.
     weights, n_weights, biases : int
-        Index of the first weight in the flat parameters, number of weights, and index of the first bias. An
-        index is -1 if there are none. Biases come directly after the weights.
+        Index of the first weight in the flat parameters, number of weights, and index of the first
+        bias. An index is -1 if there are none. Biases come directly after the weights.
     statistics : int
         Index of the first running statistic in the flat buffers, or -1.
     partner : int
@@ -119,8 +119,8 @@ LAYER_KINDS: dict[str, type[BaseLayer]] = {}
 class BaseLayer:
     """Base class of the layers.
 
-    A subclass describes its tensors and buffers, its settings, and what the engine computes for it. Its arrays
-    belong to the network that it is part of, and are looked up there.
+    A subclass describes its tensors and buffers, its settings, and what the engine computes for it.
+    Its arrays belong to the network that it is part of, and are looked up there.
 
     Parameters
     ----------

@@ -55,11 +55,11 @@ class Layer(BaseLayer):
         The other outputs are multiplied by 1 / (1 - dropout). Prediction and evaluation use all outputs
         (Srivastava et al., 2014). Not for the output layer.
     trainable : bool, default True
-        Whether training changes the layer. It can be set at any time: ``layer.trainable = False`` freezes the
-        layer from the next call of `train` on. A frozen layer costs no gradient.
+        Whether training changes the layer. It can be set at any time: ``layer.trainable = False``
+        freezes the layer from the next call of `train` on. A frozen layer costs no gradient.
     learning_rate_factor : float, default 1
-        Factor of the learning rate for this layer. It can be set at any time, too. Rprop, which has steps of
-        its own, uses it for the first step only.
+        Factor of the learning rate for this layer. It can be set at any time, too. Rprop, which has
+        steps of its own, uses it for the first step only.
     bias_learning_rate_factor : float, optional
         The same for the biases. By default they have the factor of the weights.
 

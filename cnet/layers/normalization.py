@@ -109,8 +109,9 @@ class _Normalization(BaseLayer):
 class LayerNorm(_Normalization):
     """Layer normalization (Ba, Kiros and Hinton, 2016): normalizes each row.
 
-    ``outputs = activation((x - mean) / sqrt(variance + epsilon) * weights + biases)``, where the mean and the
-    (biased) variance are those of the row. Weights start at 1 and biases at 0, as in ``torch.nn.LayerNorm``.
+    ``outputs = activation((x - mean) / sqrt(variance + epsilon) * weights + biases)``, where the
+    mean and the (biased) variance are those of the row. Weights start at 1 and biases at 0, as in
+    ``torch.nn.LayerNorm``.
 
     Parameters
     ----------
@@ -175,11 +176,12 @@ class LayerNorm(_Normalization):
 class BatchNorm(_Normalization):
     """Batch normalization (Ioffe and Szegedy, 2015): normalizes each column of a batch.
 
-    ``outputs = activation((x - mean) / sqrt(variance + epsilon) * weights + biases)``. In training, the mean and
-    the (biased) variance are those of the batch's columns. Each batch also moves `running_mean` and
-    `running_variance` towards its own mean and unbiased variance, by the factor `momentum`. Prediction and
-    evaluation use these running statistics, and so do a layer that is not `trainable` and batches of a single row,
-    which have no variance. Definitions and defaults are those of ``torch.nn.BatchNorm1d``.
+    ``outputs = activation((x - mean) / sqrt(variance + epsilon) * weights + biases)``. In training,
+    the mean and the (biased) variance are those of the batch's columns. Each batch also moves
+    `running_mean` and `running_variance` towards its own mean and unbiased variance, by the factor
+    `momentum`. Prediction and evaluation use these running statistics, and so do a layer that is not
+    `trainable` and batches of a single row, which have no variance. Definitions and defaults are
+    those of ``torch.nn.BatchNorm1d``.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ class Residual(BaseLayer):
             )
         if ACTIVATIONS[layers[-1].activation].last_only:
             raise ValueError(
-                f"{layers[-1].activation} must be the last layer's activation; it cannot be in a Residual"
+                f"{layers[-1].activation} must be the activation of the last layer, outside a Residual"
             )
         super().__init__(
             layers[0].n_inputs,
@@ -103,7 +103,11 @@ class Residual(BaseLayer):
 
     def operations(self, place_of: PlaceOf) -> Iterator[Operation]:
         """Yield the operations of the layers within, between the two that make the connection."""
-        within = [self._with_own_rates(op) for layer in self._layers for op in layer.operations(place_of)]
+        within = [
+            self._with_own_rates(operation)
+            for layer in self._layers
+            for operation in layer.operations(place_of)
+        ]
         n, number = self.n_neurons, place_of(self).number
         distance = len(within) + 1
         yield Operation("residual_begin", n, n, number, partner=distance)

@@ -28,7 +28,7 @@ REDUCTIONS = ("mean", "sum", "weighted_mean")
 _NO_SEEDS = np.empty(0, np.uint64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainingSettings:
     """How to train. All values are valid already.
 
@@ -198,8 +198,7 @@ class Epochs:
     def _at_once(self, totals: NDArray[np.float64]) -> int:
         """Train all epochs in one call of the engine."""
         order, seeds = self._drawn(len(totals))
-        (part,) = self.source.parts(order, self.batch_size)
-        data, order = part
+        ((data, order),) = self.source.parts(order, self.batch_size)
         if order is not None and order.ndim == 1:
             order = np.tile(order, (len(totals), 1))
         return self.job.train(data, order, seeds, self.rates, totals, self._finished)

@@ -14,7 +14,7 @@ from cnet._core import engine
 from cnet._core.engine import Learner, Predictor
 from cnet.data import Data
 from cnet.layers import BaseLayer
-from cnet.losses import FunctionLoss, Loss
+from cnet.losses import Loss
 from cnet.model import Model
 from cnet.optimizers import SGD, Optimizer, OptimizerState
 from cnet.threads import get_num_threads
@@ -89,7 +89,9 @@ class Plan:
         self.n_outputs = dense[-1].n_neurons
         own = model.views(dense[0]) is not None
         self.table = _table(dense, model.offsets(dense[0]) if own else 0)
-        n_parameters = sum(layer.n_parameters for layer in dense)
+        n_parameters = (
+            len(model.parameters) if layers is None else sum(layer.n_parameters for layer in dense)
+        )
         n_neurons = sum(layer.n_neurons for layer in dense)
         # About how many multiplications a row takes, forward and backward.
         self.row_work: int = 3 * n_parameters + _ACTIVATION_WORK * n_neurons
@@ -182,7 +184,7 @@ class Plan:
         input_gradient = no_rows if input_gradient is None else input_gradient
         n = len(data.x)
         threads = get_num_threads()
-        if not isinstance(loss, FunctionLoss):
+        if not loss.in_python:
             divisor = 1.0
             if reduction == "weighted_mean" and data.sample_weight.size:
                 # Rows without weight have no loss either.
@@ -235,8 +237,18 @@ class Plan:
 
     def descended(self, gradient: NDArray[Any], learning_rate: float) -> NDArray[Any]:
         """Return the parameters after a step of plain gradient descent; overwrites the gradient."""
-        stepped = self.parameters.copy()
-        _update(self, SGD(), learning_rate, 1, stepped, gradient, _NO_ROWS[self.dtype])
+        stepped, descent = self.parameters.copy(), SGD()
+        engine.apply_update(
+            self.table,
+            engine.OPTIMIZERS[descent.name],
+            _settings(descent),
+            learning_rate,
+            1,
+            stepped,
+            gradient,
+            _NO_ROWS[self.dtype],
+            get_num_threads(),
+        )
         return stepped
 
     # Training
@@ -399,7 +411,6 @@ class Job:
         dropout_key : int
             Seed of the batch's dropout; 0: there is no dropout.
         """
-        assert isinstance(self.loss, FunctionLoss)
         plan, x = self.plan, data.x
         outputs = np.empty((len(x), plan.n_outputs), plan.dtype)
         engine.forward(
@@ -434,15 +445,16 @@ class Job:
             dropout_key != 0,
         )
         self.state.steps += 1
-        number = int(self.state.steps[0])
-        _update(
-            plan,
-            self.state.optimizer,
+        engine.apply_update(
+            plan.table,
+            engine.OPTIMIZERS[self.state.optimizer.name],
+            self._settings,
             rate,
-            number,
+            int(self.state.steps[0]),
             plan.parameters,
             self._gradient,
             self.state.moments,
+            self._threads,
         )
         # The function has done the reduction already.
         return value if self.reduction == "sum" else value * len(x)
@@ -459,29 +471,6 @@ def shuffled(rng: np.random.Generator, count: int, n: int) -> NDArray[np.intp]:
 def all_finite(*arrays: NDArray[Any]) -> bool:
     """Return whether no value of these arrays is NaN or infinite."""
     return all(engine.all_finite(array.reshape(-1)) for array in arrays if array.size)
-
-
-def _update(
-    plan: Plan,
-    optimizer: Optimizer,
-    rate: float,
-    number: int,
-    parameters: NDArray[Any],
-    gradient: NDArray[Any],
-    moments: NDArray[Any],
-) -> None:
-    """Make a step of the optimizer, its `number`-th from 1."""
-    engine.apply_update(
-        plan.table,
-        engine.OPTIMIZERS[optimizer.name],
-        _settings(optimizer),
-        rate,
-        number,
-        parameters,
-        gradient,
-        moments,
-        get_num_threads(),
-    )
 
 
 def _settings(optimizer: Optimizer) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from cnet._checks import as_number
 from cnet._epochs import Epochs, TrainingSettings
 from cnet._plan import Plan, Predictor
-from cnet.data import Data, DenseRows, Source, as_data
+from cnet.data import Data, DenseRows, as_data
 from cnet.history import DivergenceError, History
 from cnet.layers import BaseLayer
 from cnet.layers.base import Views
@@ -30,7 +30,7 @@ from cnet.recording import Evaluator, Recorder
 from cnet.transaction import Committed, RowStep, Transaction
 
 if TYPE_CHECKING:
-    from cnet.network import NeuralNetwork
+    pass
 
 __all__ = [
     "DivergenceError",
@@ -265,13 +265,6 @@ class Trainer:
                 for name, values in layer.draw(transaction.rng, self.dtype).items():
                     views[name][...] = values
             self.adopt(model, history=self.history)
-
-    def train(
-        self, network: NeuralNetwork, source: Source, settings: TrainingSettings, **options: Any
-    ) -> History:
-        """Train the network; see `Transaction.train`."""
-        with self.exclusive() as transaction:
-            return transaction.train(network, source, settings, **options)
 
     def train_one(
         self,

@@ -25,7 +25,7 @@ from cnet.metrics import Metrics, resolve_metrics
 from cnet.optimizers import Optimizer, OptimizerName
 from cnet.progress import Verbose, as_verbose
 from cnet.recording import Evaluator
-from cnet.schedules import RateFunction, Schedule, resolve_schedule
+from cnet.schedules import RateFunction, Schedule, ScheduleName, resolve_schedule
 from cnet.training import Trainer
 
 Seed: TypeAlias = (
@@ -251,7 +251,7 @@ class NeuralNetwork(Inference):
         validation_data: ValidationData = None,
         validation_split: float = 0.0,
         metrics: Metrics = (),
-        schedule: str | Schedule | RateFunction | None = None,
+        schedule: ScheduleName | Schedule | RateFunction | None = None,
         verbose: Verbose = True,
         callbacks: Callbacks = (),
     ) -> History:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from cnet._checks import as_number
 from cnet._epochs import TrainingSettings
 from cnet._plan import Plan, Predictor
-from cnet.data import Data, Source, as_data
+from cnet.data import Data, as_data
 from cnet.history import DivergenceError, History
 from cnet.layers import BaseLayer, flat
 from cnet.layers.base import Views
@@ -29,7 +29,7 @@ from cnet.recording import Evaluator, Recorder
 from cnet.transaction import Committed, RowStep, Transaction
 
 if TYPE_CHECKING:
-    from cnet.network import NeuralNetwork
+    pass
 
 __all__ = [
     "DivergenceError",
@@ -270,13 +270,6 @@ class Trainer:
                 for name, values in layer.draw(transaction.rng, self.dtype).items():
                     views[name][...] = values
             self.adopt(model, history=self.history)
-
-    def train(
-        self, network: NeuralNetwork, source: Source, settings: TrainingSettings, **options: Any
-    ) -> History:
-        """Train the network; see `Transaction.train`."""
-        with self.exclusive() as transaction:
-            return transaction.train(network, source, settings, **options)
 
     def train_one(
         self,

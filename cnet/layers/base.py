@@ -184,12 +184,15 @@ class BaseLayer:
             LAYER_KINDS[cls.kind] = cls
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not hasattr(type(self), name):
+        try:
+            object.__setattr__(self, name, value)
+        except AttributeError:
+            if hasattr(type(self), name):
+                raise
             public = [known for known in dir(type(self)) if not known.startswith("_")]
             raise AttributeError(
                 f"{type(self).__name__} has no attribute {name!r}{guess(name, public)}"
-            )
-        super().__setattr__(name, value)
+            ) from None
 
     # Settings that are fixed
 

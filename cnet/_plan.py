@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +45,12 @@ _NO_ROWS: dict[Any, NDArray[Any]] = {
 _NO_ORDER = np.empty((0, 0), np.intp)
 _NO_SEEDS = np.empty(0, np.uint64)
 
+# Fields of an operation that the engine fills in, after those of `Operation`.
+_UNPLANNED = (0,) * (len(engine.OPERATION) - len(Operation._fields))
+_OBJECTIVE_FIELDS = engine.OBJECTIVE.names
+# Without the code, which comes first.
+_OPTIMIZER_FIELDS = engine.OPTIMIZER.names[1:]
+
 
 class Watcher(Protocol):
     """What the engine calls for each batch."""
@@ -86,7 +91,20 @@ class Plan:
         self.n_inputs = self._layers[0].n_inputs
         self.n_outputs = self._layers[-1].n_neurons
         self._table = _table(model, self._layers, training=False)
+        self._training_table: tuple[Any, NDArray[Any]] | None = None
+        self._of_layers: list[Plan] | None = None
         _, self.row_work = engine.measure(self._table, (1, 1, 1), False, self.dtype)
+
+    def of_layers(self) -> list[Plan]:
+        """Return a plan for each layer, which takes the outputs of the layer before it."""
+        if self._of_layers is None:
+            self._of_layers = [Plan(self.model, [layer], self.block_rows) for layer in self._layers]
+        return self._of_layers
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether training computes some layer for a whole batch at once."""
+        return any(layer.needs_whole_batch for layer in flat(self._layers))
 
     def rows_per_block(self, n: int) -> int:
         """Return how many of `n` rows pass through the operations together."""
@@ -121,6 +139,22 @@ class Plan:
             (capacity, block, get_num_threads()),
             training=False,
         )
+
+    def training_network(self, layout: tuple[int, int, int]) -> engine.Network:
+        """Return the operations as they are trained, with dropout and the statistics of batches.
+
+        `layout` is the number of rows that the workspace has room for, that of a block, and that of
+        threads.
+        """
+        return _network(self._trained_table(), self.parameters, self.buffers, layout, training=True)
+
+    def _trained_table(self) -> NDArray[Any]:
+        """Return the table for training, which depends on settings that may change at any time."""
+        settings = [layer.learning for layer in flat(self._layers)]
+        if self._training_table is None or self._training_table[0] != settings:
+            table = _table(self.model, self._layers, training=True)
+            self._training_table = settings, table
+        return self._training_table[1]
 
     # Values
 
@@ -224,7 +258,7 @@ class Plan:
         """
         n = len(data.x)
         network = _network(
-            _table(self.model, self._layers, training=True),
+            self._trained_table(),
             self.parameters,
             self.buffers,
             (n, n, get_num_threads()),
@@ -301,18 +335,12 @@ class Job:
         self.loss = loss
         self.state = state
         self.batch_size = batch_size
-        table = _table(plan.model, plan._layers, training=True)
         block = plan.rows_per_block(batch_size)
-        if any(layer.needs_whole_batch for layer in plan.model.all_layers()):
+        if plan.needs_whole_batch:
             block = batch_size
-        self._network = _network(
-            table,
-            plan.parameters,
-            plan.buffers,
-            # A function as loss must get a whole batch.
-            (batch_size if loss.in_python else block, block, threads or get_num_threads()),
-            training=True,
-        )
+        # A function as loss must get a whole batch.
+        capacity = batch_size if loss.in_python else block
+        self._network = plan.training_network((capacity, block, threads or get_num_threads()))
         self._objective = _objective(loss, reduction, divide_penalties, recorded_scale)
         self._settings = _settings(state.optimizer)
         # If a batch is one block, each piece of a layer's gradient is used at once, and never stored
@@ -423,19 +451,24 @@ def _table(model: Model, layers: Sequence[BaseLayer], *, training: bool) -> NDAr
     With `training` the table says which of them are trained. Otherwise all are, so that all
     gradients are computed.
     """
-    operations = list(_operations(model, layers))
-    table = np.zeros(len(operations), engine.OPERATION)
-    for i, operation in enumerate(operations):
-        record = {
-            **operation._asdict(),
-            "kind": engine.OPERATIONS[operation.kind],
-            "activation": engine.ACTIVATIONS[operation.activation],
-            "partner": i + operation.partner if operation.partner else -1,
-            "trainable": operation.trainable or not training,
-        }
-        for name, value in record.items():
-            table[name][i] = value
-    return table
+    rows = []
+    for i, operation in enumerate(_operations(model, layers)):
+        # Faster than `_replace`, which the start of a short training would notice.
+        kind, n_inputs, n_outputs, number, activation, partner, trainable, *others = operation
+        rows.append(
+            (
+                engine.OPERATIONS[kind],
+                n_inputs,
+                n_outputs,
+                number,
+                engine.ACTIVATIONS[activation],
+                i + partner if partner else -1,
+                trainable or not training,
+                *others,
+                *_UNPLANNED,
+            )
+        )
+    return np.array(rows, engine.OPERATION)
 
 
 def _operations(model: Model, layers: Sequence[BaseLayer]) -> Iterator[Operation]:
@@ -452,23 +485,21 @@ def _objective(
     loss: Loss, reduction: str, divide_penalties: bool = False, recorded_scale: float = 1.0
 ) -> NDArray[Any]:
     """Return what is minimised as the engine's record."""
-    record = np.zeros((), engine.OBJECTIVE)
-    record["loss"] = engine.LOSSES[loss.name]
-    record["setting"] = loss.setting
-    record["reduction"] = engine.REDUCTIONS[reduction]
-    record["divide_penalties"] = divide_penalties
-    record["recorded_scale"] = recorded_scale
-    return record
+    values = {
+        "loss": engine.LOSSES[loss.name],
+        "setting": loss.setting,
+        "reduction": engine.REDUCTIONS[reduction],
+        "divide_penalties": divide_penalties,
+        "recorded_scale": recorded_scale,
+    }
+    return np.array(tuple(map(values.__getitem__, _OBJECTIVE_FIELDS)), engine.OBJECTIVE)
 
 
 def _settings(optimizer: Optimizer) -> NDArray[Any]:
     """Return an optimizer as the engine's record, which has a field for every setting."""
-    record = np.zeros((), engine.OPTIMIZER)
-    record["code"] = engine.OPTIMIZERS[optimizer.name]
-    for field in fields(optimizer):
-        if field.name in engine.OPTIMIZER.names:
-            record[field.name] = getattr(optimizer, field.name) or 0.0
-    return record
+    code = engine.OPTIMIZERS[optimizer.name]
+    values = [getattr(optimizer, name, None) or 0.0 for name in _OPTIMIZER_FIELDS]
+    return np.array((code, *values), engine.OPTIMIZER)
 
 
 def _function(loss: Loss) -> Callable[[NDArray[Any], NDArray[Any]], Any] | None:

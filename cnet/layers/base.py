@@ -48,20 +48,35 @@ class Operation(NamedTuple):
     n_outputs: int
     layer: int
     activation: str = "linear"
-    weights: int = -1
-    n_weights: int = 0
-    biases: int = -1
-    statistics: int = -1
     partner: int = 0
     trainable: bool = True
     learning_rate_factor: float = 1.0
     bias_learning_rate_factor: float = 1.0
+    weights: int = -1
+    n_weights: int = 0
+    biases: int = -1
+    statistics: int = -1
     dropout: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
     max_norm: float = 0.0
     epsilon: float = 0.0
     momentum: float = 0.0
+
+
+class Learning(NamedTuple):
+    """Whether and how fast a layer learns.
+
+    Attributes
+    ----------
+    trainable : bool
+    learning_rate_factor, bias_learning_rate_factor : float
+        Factors of the learning rate for weights and biases.
+    """
+
+    trainable: bool
+    learning_rate_factor: float
+    bias_learning_rate_factor: float
 
 
 class Place(NamedTuple):
@@ -313,16 +328,11 @@ class BaseLayer:
         if self.drops:
             yield Operation("dropout", n, n, number, dropout=self.dropout)
 
-    def _learning(self) -> dict[str, Any]:
-        """Return the settings of an operation that say whether and how fast it learns."""
-        bias_factor = self.bias_learning_rate_factor
-        return {
-            "trainable": self.trainable,
-            "learning_rate_factor": self.learning_rate_factor,
-            "bias_learning_rate_factor": (
-                self.learning_rate_factor if bias_factor is None else bias_factor
-            ),
-        }
+    @property
+    def learning(self) -> Learning:
+        """Whether and how fast the layer learns, as the settings are now."""
+        factor, bias_factor = self._learning_rate_factor, self._bias_learning_rate_factor
+        return Learning(self._trainable, factor, factor if bias_factor is None else bias_factor)
 
     def check_as_output(self) -> None:
         """Raise ValueError if the layer cannot be the last one of a network that is trained."""

@@ -211,7 +211,7 @@ class Layer(BaseLayer):
             l1=self.l1,
             l2=self.l2,
             max_norm=self.max_norm or 0.0,
-            **self._learning(),
+            **self.learning._asdict(),
         )
         yield from self._output_operations(place_of)
 

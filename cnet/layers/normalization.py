@@ -86,8 +86,16 @@ class _Normalization(BaseLayer):
         number, first, _ = place_of(self)
         n = self.n_neurons
         affine = {"weights": first, "n_weights": n, "biases": first + n} if self.affine else {}
-        operation = Operation(self.kind, n, n, number, epsilon=self.epsilon, **self._learning())
-        yield operation._replace(**affine, **self._own_settings(place_of))
+        yield Operation(
+            self.kind,
+            n,
+            n,
+            number,
+            epsilon=self.epsilon,
+            **self.learning._asdict(),
+            **affine,
+            **self._own_settings(place_of),
+        )
         yield from self._output_operations(place_of)
 
     def _own_settings(self, place_of: PlaceOf) -> dict[str, Any]:

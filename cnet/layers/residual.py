@@ -116,12 +116,12 @@ class Residual(BaseLayer):
 
     def _with_own_rates(self, operation: Operation) -> Operation:
         """Return an operation of a layer within, with this layer's settings of learning as well."""
-        own = self._learning()
+        own = self.learning
         return operation._replace(
-            trainable=operation.trainable and own["trainable"],
-            learning_rate_factor=operation.learning_rate_factor * own["learning_rate_factor"],
+            trainable=operation.trainable and own.trainable,
+            learning_rate_factor=operation.learning_rate_factor * own.learning_rate_factor,
             bias_learning_rate_factor=(
-                operation.bias_learning_rate_factor * own["bias_learning_rate_factor"]
+                operation.bias_learning_rate_factor * own.bias_learning_rate_factor
             ),
         )
 

@@ -61,8 +61,7 @@ class Model:
     def __init__(self, layers: Iterable[BaseLayer], dtype: np.dtype[Any]) -> None:
         self.layers = tuple(layers)
         self.dtype = dtype
-        names = _names(self.layers)
-        _check_fit(self.layers, names)
+        _check_fit(self.layers)
         self.n_inputs = self.layers[0].n_inputs
         self.n_outputs = self.layers[-1].n_neurons
         walked = [layer for _, layer in _walk(self.layers)]
@@ -177,7 +176,8 @@ class Model:
         if not isinstance(configs, (list, tuple)) or not configs:
             raise ValueError(f"layers must be a list of one or more layers, got {configs!r}")
         layers = [layer_from_config(config) for config in configs]
-        # Before the model is allocated, because damaged sizes may be very large.
+        # Everything is checked before the model is allocated, because damaged sizes may be very large.
+        _check_fit(layers)
         tensors = _checked("tensors", description, _shapes(layers, _tensor_shapes), dtype)
         buffers = _checked("buffers", description, _shapes(layers, _buffer_shapes), dtype)
         model = cls(layers, dtype)
@@ -221,7 +221,7 @@ def _shapes(layers: Sequence[BaseLayer], of: Callable[[BaseLayer], Shapes]) -> S
     }
 
 
-def _check_fit(layers: Sequence[BaseLayer], names: Sequence[str]) -> None:
+def _check_fit(layers: Sequence[BaseLayer]) -> None:
     for i, layer in enumerate(layers[1:], 1):
         before = layers[i - 1]
         if layer.n_inputs != before.n_neurons:
@@ -233,6 +233,7 @@ def _check_fit(layers: Sequence[BaseLayer], names: Sequence[str]) -> None:
             raise ValueError(
                 f"{before.activation} must be the last layer's activation; no layer can follow"
             )
+    names = _names(layers)
     for i, name in enumerate(names):
         if name in names[:i]:
             raise ValueError(f"name must be unique among the layers, got {name!r} twice")

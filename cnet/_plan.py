@@ -217,18 +217,9 @@ class Plan:
         engine.forward(self.table, self.parameters, data.x, predicted, workspace, n, block, threads)
         value, output_gradient = loss.value_and_gradient(data.targets, predicted)
         engine.backward(
-            self.table,
-            self.parameters,
-            data.x,
-            output_gradient,
-            penalty_scale,
-            workspace,
-            n,
-            block,
-            gradient,
-            input_gradient,
-            threads,
-        )
+            self.table, self.parameters, data.x, output_gradient, penalty_scale, workspace, n, block,
+            gradient, input_gradient, threads,
+        )  # fmt: skip
         return value + penalty_scale * self.penalty()
 
     def penalty(self) -> float:
@@ -258,14 +249,7 @@ class Plan:
     ) -> Learner:
         """Return a function that trains on one row at a time, ``learner(x, y) -> loss``.
 
-        Parameters
-        ----------
-        loss : Loss
-            One that the engine computes.
-        state : OptimizerState
-        learning_rate : float
-        seed : int
-            Seed of dropout, if there is any.
+        The loss must be one that the engine computes. `seed` is that of dropout.
         """
         n_parameters = len(self.parameters)
         # To clip the norm of a gradient requires all of it.
@@ -407,9 +391,8 @@ class Job:
         data : Data
             The rows of the batch.
         rate : float
-            Learning rate.
         dropout_key : int
-            Seed of the batch's dropout; 0: there is no dropout.
+            Seed of dropout for this batch, or 0.
         """
         plan, x = self.plan, data.x
         outputs = np.empty((len(x), plan.n_outputs), plan.dtype)

@@ -176,7 +176,9 @@ class Model:
         if not isinstance(configs, (list, tuple)) or not configs:
             raise ValueError(f"layers must be a list of one or more layers, got {configs!r}")
         layers = [layer_from_config(config) for config in configs]
-        # Before the model is allocated, because damaged sizes may be very large.
+        # Everything is checked before the model is allocated, because damaged sizes may be very large.
+        check_fit(layers)
+        _check_names(layers)
         tensors = _checked("tensors", description, _shapes(layers, _tensor_shapes), dtype)
         buffers = _checked("buffers", description, _shapes(layers, _buffer_shapes), dtype)
         model = cls(layers, dtype)

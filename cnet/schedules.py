@@ -23,15 +23,9 @@ from cnet.optimizers import OptimizerState
 Rates: TypeAlias = NDArray[np.float64]
 RateFunction: TypeAlias = Callable[..., float]
 ScheduleName: TypeAlias = Literal[
-    "constant",
-    "step",
-    "exponential",
-    "cosine",
-    "one_cycle",
-    "reduce_on_plateau",
-    "inverse_scaling",
-    "adaptive",
-]
+    "constant", "step", "exponential", "cosine", "one_cycle",
+    "reduce_on_plateau", "inverse_scaling", "adaptive",
+]  # fmt: skip
 
 # The smallest share of the learning rate that `InverseScaling` leaves: momentum is multiplied by the
 # inverse when the rate falls, and must not overflow.
@@ -361,15 +355,8 @@ class FunctionSchedule(Schedule):
 
 
 _CLASSES: tuple[type[Schedule], ...] = (
-    Constant,
-    StepDecay,
-    ExponentialDecay,
-    Cosine,
-    OneCycle,
-    ReduceOnPlateau,
-    InverseScaling,
-    Adaptive,
-)
+    Constant, StepDecay, ExponentialDecay, Cosine, OneCycle, ReduceOnPlateau, InverseScaling, Adaptive,
+)  # fmt: skip
 SCHEDULES = {schedule.name: schedule for schedule in _CLASSES}
 
 

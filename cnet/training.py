@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,21 +25,9 @@ from cnet.layers.base import Views
 from cnet.losses import Loss, LossFunction, LossName, resolve_loss
 from cnet.model import Model, default_name
 from cnet.optimizers import SGD, Optimizer, OptimizerName, OptimizerState, resolve_optimizer
-from cnet.recording import Evaluator, Recorder
 from cnet.transaction import Committed, RowStep, Transaction
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = [
-    "DivergenceError",
-    "Evaluator",
-    "History",
-    "Recorder",
-    "Trainer",
-    "TrainingSettings",
-    "Transaction",
-]
+__all__ = ["DivergenceError", "History", "Trainer", "TrainingSettings", "Transaction"]
 
 _BOOLS = (bool, np.bool_)
 
@@ -258,13 +246,11 @@ class Trainer:
             If the network is being trained.
         """
         with self.exclusive() as transaction:
-            plan = self.committed.plan
-            model = plan.model.extended(layers) if plan is not None else None
             for i, layer in enumerate(layers):
                 if layer.attached or layer in layers[:i]:
                     raise ValueError(f"layers must not be part of a network already, got {layer!r}")
-            if model is None:
-                model = Model(layers, self.dtype)
+            plan = self.committed.plan
+            model = plan.model.extended(layers) if plan else Model(layers, self.dtype)
             for layer in flat(layers):
                 views = model.views(layer) or {}
                 for name, values in layer.draw(transaction.rng, self.dtype).items():

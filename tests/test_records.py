@@ -1,0 +1,93 @@
+"""What Python code knows of activations, losses, optimizers and other names agrees with the engine."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+from helpers import network
+
+import cnet
+from cnet import activations, initializers, losses, metrics, optimizers, schedules
+from cnet._core import engine
+
+
+@pytest.mark.parametrize(
+    ("records", "codes"),
+    [
+        (activations.ACTIVATIONS, engine.ACTIVATIONS),
+        (losses.LOSSES, engine.LOSSES),
+        (optimizers.OPTIMIZERS, engine.OPTIMIZERS),
+    ],
+    ids=["activations", "losses", "optimizers"],
+)
+def test_names_are_those_of_the_engine(records, codes):
+    assert list(records) == list(codes)
+    assert all(record.name == name for name, record in records.items())
+
+
+@pytest.mark.parametrize(
+    ("literal", "names"),
+    [
+        (activations.ActivationName, activations.ACTIVATIONS),
+        (losses.LossName, ["auto", *losses.LOSSES]),
+        (optimizers.OptimizerName, optimizers.OPTIMIZERS),
+        (initializers.InitializerName, ["auto", *initializers.INITIALIZERS]),
+        (metrics.MetricName, metrics.METRICS),
+        (schedules.ScheduleName, schedules.SCHEDULES),
+    ],
+    ids=["activations", "losses", "optimizers", "initialisers", "metrics", "schedules"],
+)
+def test_types_list_all_names(literal, names):
+    assert list(get_args(literal)) == list(names)
+
+
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
+def test_outputs_are_within_the_bounds_of_the_activation(name):
+    net = network(1, 1, output=name)
+    net.layers[0].weights = [[1.0]]
+    z = np.linspace(-30, 30, 20_001).reshape(-1, 1)
+    outputs = net.predict(z)
+    record = activations.ACTIVATIONS[name]
+    assert outputs.min() >= record.low
+    assert outputs.max() <= record.high
+    # The bounds are tight.
+    if np.isfinite(record.low) and name != "softmax":
+        assert outputs.min() == pytest.approx(record.low, abs=0.04)
+    if np.isfinite(record.high):
+        assert outputs.max() == pytest.approx(record.high, abs=0.04)
+
+
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
+def test_probabilities_have_their_accuracy_evaluated(name):
+    net = network(2, 2, output=name)
+    found = net.evaluate([[0, 1]], [[1, 0]], loss="squared_error")
+    assert ("accuracy" in found) == activations.ACTIVATIONS[name].is_probability
+
+
+@pytest.mark.parametrize(
+    "init",
+    [
+        cnet.GlorotUniform(),
+        cnet.Orthogonal(),
+        cnet.Uniform(),
+        cnet.Uniform(-0.1, np.float64(1) / 3),
+        cnet.Uniform(0, 1),
+    ],
+    ids=repr,
+)
+def test_initialisers_can_be_written_as_text(init):
+    text = initializers.initializer_to_text(init)
+    assert initializers.initializer_from_text(text) == init
+    assert cnet.Layer(2, 3, init=text).init == init
+
+
+def test_a_function_is_a_loss_like_any_other():
+    def loss(y_true, y_pred):
+        return 0.0, np.zeros_like(y_pred)
+
+    net = network(2, 3)
+    net.train([[0, 1]], [[0, 0, 1]], epochs=1, loss=loss, verbose=False)
+    assert net.trainer.loss == losses.FunctionLoss(loss)
+    assert net.trainer.loss.in_python
+    again = losses.resolve_loss(net.trainer.loss, "sigmoid")
+    assert again is net.trainer.loss

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from cnet._arrays import aligned_empty
 from cnet._core import engine
 from cnet._core.engine import Learner, Predictor
+from cnet._lowering import objective_record, operation_table, optimizer_record
 from cnet.data import Data
-from cnet.layers import BaseLayer, Operation, flat
+from cnet.layers import BaseLayer, flat
 from cnet.losses import FunctionLoss, Loss
 from cnet.model import Model
-from cnet.optimizers import SGD, Optimizer, OptimizerState
+from cnet.optimizers import SGD, OptimizerState
 from cnet.threads import get_num_threads
 
 __all__ = ["Job", "Learner", "Plan", "Predictor", "Watcher", "all_finite", "shuffled"]
@@ -44,12 +45,6 @@ _NO_ROWS: dict[Any, NDArray[Any]] = {
 }
 _NO_ORDER = np.empty((0, 0), np.intp)
 _NO_SEEDS = np.empty(0, np.uint64)
-
-# Fields of an operation that the engine fills in, after those of `Operation`.
-_UNPLANNED = (0,) * (len(engine.OPERATION) - len(Operation._fields))
-_OBJECTIVE_FIELDS = engine.OBJECTIVE.names
-# Without the code, which comes first.
-_OPTIMIZER_FIELDS = engine.OPTIMIZER.names[1:]
 
 
 class Watcher(Protocol):
@@ -90,7 +85,7 @@ class Plan:
         self._layers: Sequence[BaseLayer] = model.layers if layers is None else layers
         self.n_inputs = self._layers[0].n_inputs
         self.n_outputs = self._layers[-1].n_neurons
-        self._table = _table(model, self._layers, training=False)
+        self._table = operation_table(model, self._layers, training=False)
         self._training_table: tuple[Any, NDArray[Any]] | None = None
         self._of_layers: list[Plan] | None = None
         _, self.row_work = engine.measure(self._table, (1, 1, 1), False, self.dtype)
@@ -152,7 +147,7 @@ class Plan:
         """Return the table for training, which depends on settings that may change at any time."""
         settings = [layer.learning for layer in flat(self._layers)]
         if self._training_table is None or self._training_table[0] != settings:
-            table = _table(self.model, self._layers, training=True)
+            table = operation_table(self.model, self._layers, training=True)
             self._training_table = settings, table
         return self._training_table[1]
 
@@ -234,7 +229,7 @@ class Plan:
         evaluation = engine.Evaluation(
             self.network(n if loss.in_python else block, block),
             _examples(data),
-            _objective(loss, reduction, divide_penalties),
+            objective_record(loss, reduction, divide_penalties),
             _function(loss),
         )
         no_rows = _NO_ROWS[self.dtype]
@@ -270,9 +265,9 @@ class Plan:
         run = engine.Run(
             network,
             _examples(data),
-            _objective(loss, "mean"),
+            objective_record(loss, "mean"),
             _function(loss),
-            _settings(optimizer),
+            optimizer_record(optimizer),
             (state.moments, state.steps),
             scratch,
             n,
@@ -341,8 +336,8 @@ class Job:
         # A function as loss must get a whole batch.
         capacity = batch_size if loss.in_python else block
         self._network = plan.training_network((capacity, block, threads or get_num_threads()))
-        self._objective = _objective(loss, reduction, divide_penalties, recorded_scale)
-        self._settings = _settings(state.optimizer)
+        self._objective = objective_record(loss, reduction, divide_penalties, recorded_scale)
+        self._settings = optimizer_record(state.optimizer)
         # If a batch is one block, each piece of a layer's gradient is used at once, and never stored
         # as a whole, unless the norm of the whole gradient is needed.
         stored = batch_size > self._network.block or state.optimizer.clip_norm is not None
@@ -443,63 +438,6 @@ def _network(
     size, _ = engine.measure(table, layout, training, parameters.dtype)
     workspace = aligned_empty(size, parameters.dtype)
     return engine.Network(table, parameters, buffers, workspace, layout, training)
-
-
-def _table(model: Model, layers: Sequence[BaseLayer], *, training: bool) -> NDArray[Any]:
-    """Return the operations of some layers as a table of the engine's records.
-
-    With `training` the table says which of them are trained. Otherwise all are, so that all
-    gradients are computed.
-    """
-    rows = []
-    for i, operation in enumerate(_operations(model, layers)):
-        # Faster than `_replace`, which the start of a short training would notice.
-        kind, n_inputs, n_outputs, number, activation, partner, trainable, *others = operation
-        rows.append(
-            (
-                engine.OPERATIONS[kind],
-                n_inputs,
-                n_outputs,
-                number,
-                engine.ACTIVATIONS[activation],
-                i + partner if partner else -1,
-                trainable or not training,
-                *others,
-                *_UNPLANNED,
-            )
-        )
-    return np.array(rows, engine.OPERATION)
-
-
-def _operations(model: Model, layers: Sequence[BaseLayer]) -> Iterator[Operation]:
-    """Yield the operations of layers of the model, or of others of the same shapes."""
-    place = model.place
-    if len(layers) == len(model.layers):
-        places = dict(zip(flat(layers), map(model.place, model.all_layers()), strict=True))
-        place = places.__getitem__
-    for layer in layers:
-        yield from layer.operations(place)
-
-
-def _objective(
-    loss: Loss, reduction: str, divide_penalties: bool = False, recorded_scale: float = 1.0
-) -> NDArray[Any]:
-    """Return what is minimised as the engine's record."""
-    values = {
-        "loss": engine.LOSSES[loss.name],
-        "setting": loss.setting,
-        "reduction": engine.REDUCTIONS[reduction],
-        "divide_penalties": divide_penalties,
-        "recorded_scale": recorded_scale,
-    }
-    return np.array(tuple(map(values.__getitem__, _OBJECTIVE_FIELDS)), engine.OBJECTIVE)
-
-
-def _settings(optimizer: Optimizer) -> NDArray[Any]:
-    """Return an optimizer as the engine's record, which has a field for every setting."""
-    code = engine.OPTIMIZERS[optimizer.name]
-    values = [getattr(optimizer, name, None) or 0.0 for name in _OPTIMIZER_FIELDS]
-    return np.array((code, *values), engine.OPTIMIZER)
 
 
 def _function(loss: Loss) -> Callable[[NDArray[Any], NDArray[Any]], Any] | None:

@@ -96,6 +96,12 @@ class Trainer:
         return self.plan.model
 
     @property
+    def n_outputs(self) -> int | None:
+        """Number of outputs of the last layer; before there is one, number of inputs."""
+        plan = self.committed.plan
+        return self.n_inputs if plan is None else plan.n_outputs
+
+    @property
     def state(self) -> OptimizerState | None:
         """State of the optimizer of the last training."""
         return self.committed.state
@@ -250,6 +256,11 @@ class Trainer:
                 if layer.attached or layer in layers[:i]:
                     raise ValueError(f"layers must not be part of a network already, got {layer!r}")
             plan = self.committed.plan
+            if plan is None and self.n_inputs not in (None, layers[0].n_inputs):
+                raise ValueError(
+                    f"layer 1 must take {self.n_inputs} inputs, as many as the network has, "
+                    f"got {layers[0].n_inputs}"
+                )
             model = plan.model.extended(layers) if plan else Model(layers, self.dtype)
             for layer in flat(layers):
                 views = model.views(layer) or {}

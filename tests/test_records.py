@@ -1,5 +1,6 @@
 """What Python code knows of activations, losses, optimizers and other names agrees with the engine."""
 
+from dataclasses import fields
 from typing import get_args
 
 import numpy as np
@@ -9,13 +10,14 @@ from helpers import network
 import cnet
 from cnet import activations, initializers, losses, metrics, optimizers, schedules
 from cnet._core import engine
+from cnet.layers import Operation
 
 
 @pytest.mark.parametrize(
     ("records", "codes"),
     [
         (activations.ACTIVATIONS, engine.ACTIVATIONS),
-        (losses.LOSSES, engine.LOSSES),
+        ({**losses.LOSSES, "in_python": losses.FunctionLoss}, engine.LOSSES),
         (optimizers.OPTIMIZERS, engine.OPTIMIZERS),
     ],
     ids=["activations", "losses", "optimizers"],
@@ -23,6 +25,27 @@ from cnet._core import engine
 def test_names_are_those_of_the_engine(records, codes):
     assert list(records) == list(codes)
     assert all(record.name == name for name, record in records.items())
+
+
+def test_fields_of_operations_are_those_of_the_engine():
+    assert engine.OPERATION.names[: len(Operation._fields)] == Operation._fields
+
+
+@pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS.values())
+def test_settings_of_optimizers_are_those_of_the_engine(optimizer):
+    # Not settings of a step: the default rate, and what the sum of squares starts with.
+    others = {"_", "learning_rate", "initial_accumulator_value"}
+    settings = {field.name for field in fields(optimizer)} - others
+    assert settings <= set(engine.OPTIMIZER.names)
+
+
+def test_kinds_of_operations_are_those_of_the_engine():
+    net = network(3, 4, dropout=0.5).add_batch_norm().add_layer_norm()
+    net.add(cnet.Residual(cnet.Layer(4, 4)))
+    kinds = {
+        operation.kind for layer in net.layers for operation in layer.operations(net.model.place)
+    }
+    assert kinds == set(engine.OPERATIONS)
 
 
 @pytest.mark.parametrize(

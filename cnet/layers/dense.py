@@ -18,7 +18,8 @@ from cnet.initializers import (
     initializer_to_text,
     resolve_initializer,
 )
-from cnet.layers.base import BaseLayer, Operation, PlaceOf
+from cnet.layers.base import BaseLayer
+from cnet.layers.operation import Operation, PlaceOf
 
 
 class Layer(BaseLayer):

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnet._checks import as_flag, as_number
 from cnet.activations import ActivationName
-from cnet.layers.base import BaseLayer, Operation, PlaceOf
+from cnet.layers.base import BaseLayer
+from cnet.layers.operation import Operation, PlaceOf
 
 
 class _Normalization(BaseLayer):
@@ -85,7 +86,9 @@ class _Normalization(BaseLayer):
         """Yield the normalization, the activation and the dropout."""
         number, first, _ = place_of(self)
         n = self.n_neurons
-        affine = {"weights": first, "n_weights": n, "biases": first + n} if self.affine else {}
+        affine: dict[str, Any] = (
+            {"weights": first, "n_weights": n, "biases": first + n} if self.affine else {}
+        )
         yield Operation(
             self.kind,
             n,

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 
 from cnet._checks import check_keys
 from cnet.activations import ACTIVATIONS
-from cnet.layers.base import BaseLayer, Operation, PlaceOf, check_fit, layer_from_config
+from cnet.layers.base import BaseLayer, check_fit, layer_from_config
+from cnet.layers.operation import Operation, PlaceOf
 
 
 class Residual(BaseLayer):

@@ -89,6 +89,8 @@ class Epochs:
 
     Raises
     ------
+    ValueError
+        If batches have a single row, and a layer takes statistics over the rows of a batch.
     MemoryError
         If there is not enough memory.
     """
@@ -119,6 +121,11 @@ class Epochs:
             divide_penalties=settings.divide_penalties,
             recorded_scale=settings.recorded_scale,
         )
+        if self._job.needs_whole_batch and self.batch_size == 1 and self.n > 1:
+            raise ValueError(
+                "batch_size must be 2 or more with a trainable BatchNorm, because a batch of one "
+                "row has no variance, got 1"
+            )
         self.per_call = self._job.epochs_per_call(self.n) if source.is_whole else 1
         # Parameters and buffers from before an epoch of several parts; the job keeps those from
         # before a part.
@@ -162,7 +169,7 @@ class Epochs:
             error = raised
             finished = int(np.count_nonzero(~np.isnan(totals)))
         if finished < count:
-            self.state.restart(self.settings.learning_rate)
+            self._restart()
         return totals[:finished], error
 
     def undo(self) -> None:
@@ -171,7 +178,10 @@ class Epochs:
             self._job.undo()
         else:
             self.plan.set_values(self._before)
-        self.state.restart(self.settings.learning_rate)
+        self._restart()
+
+    def _restart(self) -> None:
+        self.state.restart(self.plan.learning_rates(self.settings.learning_rate))
 
     # Random numbers
 
@@ -182,10 +192,11 @@ class Epochs:
         # One epoch after the other, so that the grouping of epochs does not change the numbers.
         orders, seeds = [], []
         for _ in range(count):
-            orders.append(self._order(1))
+            order = self._order(1)
+            if order is not None:
+                orders.append(order)
             seeds.append(self.rng.integers(1, 2**63, 1, np.uint64))
-        order = None if orders[0] is None else np.concatenate(orders)
-        return order, np.concatenate(seeds)
+        return np.concatenate(orders) if orders else None, np.concatenate(seeds)
 
     def _order(self, count: int) -> NDArray[np.intp] | None:
         if self.settings.order is not None:

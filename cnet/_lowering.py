@@ -18,10 +18,10 @@ from cnet.model import Model
 from cnet.optimizers import Optimizer
 
 # Fields of an operation that the engine fills in, after those of `Operation`.
-_UNPLANNED = (0,) * (len(engine.OPERATION) - len(Operation._fields))
-_OBJECTIVE_FIELDS = engine.OBJECTIVE.names
+_UNPLANNED = (0,) * (len(engine.OPERATION.names or ()) - len(Operation._fields))
+_OBJECTIVE_FIELDS = engine.OBJECTIVE.names or ()
 # Without the code, which comes first.
-_OPTIMIZER_FIELDS = engine.OPTIMIZER.names[1:]
+_OPTIMIZER_FIELDS = (engine.OPTIMIZER.names or ())[1:]
 
 
 def operation_table(model: Model, layers: Sequence[BaseLayer], *, training: bool) -> NDArray[Any]:
@@ -31,7 +31,7 @@ def operation_table(model: Model, layers: Sequence[BaseLayer], *, training: bool
     gradients are computed.
     """
     rows = []
-    for i, operation in enumerate(_operations(model, layers)):
+    for i, operation in enumerate(operations_of(model, layers)):
         # Faster than `_replace`, which the start of a short training would notice.
         kind, n_inputs, n_outputs, number, activation, partner, trainable, *others = operation
         rows.append(
@@ -50,7 +50,7 @@ def operation_table(model: Model, layers: Sequence[BaseLayer], *, training: bool
     return np.array(rows, engine.OPERATION)
 
 
-def _operations(model: Model, layers: Sequence[BaseLayer]) -> Iterator[Operation]:
+def operations_of(model: Model, layers: Sequence[BaseLayer]) -> Iterator[Operation]:
     """Yield the operations of layers of the model, or of others of the same shapes."""
     place: PlaceOf = model.place
     if len(layers) == len(model.layers):

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from cnet._arrays import aligned_empty
 from cnet._core import engine
 from cnet._core.engine import Learner, Predictor
-from cnet._lowering import objective_record, operation_table, optimizer_record
+from cnet._lowering import (
+    objective_record,
+    operation_table,
+    operations_of,
+    optimizer_record,
+)
 from cnet.data import Data
 from cnet.layers import BaseLayer, flat
 from cnet.losses import FunctionLoss, Loss
@@ -51,10 +56,10 @@ class Watcher(Protocol):
     """What the engine calls for each batch."""
 
     def before(self, batch: int) -> None:
-        """Take notice of a batch that begins, counted from 0."""
+        """Act before a batch, counted from 0."""
 
     def after(self, batch: int, total: float, n_rows: int) -> None:
-        """Take notice of a batch that ended, and of what it adds to the total of the epoch."""
+        """Act after a batch, with what it adds to the total of the epoch."""
 
 
 class Plan:
@@ -246,6 +251,20 @@ class Plan:
 
     # Training
 
+    def learning_rates(self, learning_rate: float) -> float | NDArray[np.float64]:
+        """Return the learning rate with the factors of the layers, or one for each parameter."""
+        settings = [layer.learning for layer in flat(self._layers)]
+        if all(factor == bias_factor == 1 for _, factor, bias_factor in settings):
+            return learning_rate
+        rates = np.full(len(self.parameters), learning_rate)
+        for operation in operations_of(self.model, self._layers):
+            if operation.weights >= 0:
+                end = operation.weights + operation.n_weights
+                rates[operation.weights : end] *= operation.learning_rate_factor
+                if operation.biases >= 0:
+                    rates[end : end + operation.n_outputs] *= operation.bias_learning_rate_factor
+        return rates
+
     def descend(self, data: Data, loss: Loss, learning_rate: float) -> bool:
         """Make one step of plain gradient descent on all rows, without dropout.
 
@@ -312,6 +331,11 @@ class Job:
         As in `TrainingSettings`.
     threads : int, optional
         By default what `get_num_threads` returns.
+
+    Attributes
+    ----------
+    needs_whole_batch : bool
+        Whether a layer is computed for a whole batch at once, because it takes statistics over its rows.
     """
 
     def __init__(
@@ -330,9 +354,8 @@ class Job:
         self.loss = loss
         self.state = state
         self.batch_size = batch_size
-        block = plan.rows_per_block(batch_size)
-        if plan.needs_whole_batch:
-            block = batch_size
+        self.needs_whole_batch = plan.needs_whole_batch
+        block = batch_size if self.needs_whole_batch else plan.rows_per_block(batch_size)
         # A function as loss must get a whole batch.
         capacity = batch_size if loss.in_python else block
         self._network = plan.training_network((capacity, block, threads or get_num_threads()))
@@ -445,7 +468,9 @@ def _function(loss: Loss) -> Callable[[NDArray[Any], NDArray[Any]], Any] | None:
     return loss.value_and_gradient if isinstance(loss, FunctionLoss) else None
 
 
-def _examples(data: Data) -> tuple[NDArray[Any], ...]:
+def _examples(
+    data: Data,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp], NDArray[Any]]:
     return data.x, data.targets, data.labels, data.sample_weight
 
 

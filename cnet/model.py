@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -61,7 +62,7 @@ class Model:
         self.layers = tuple(layers)
         self.dtype = dtype
         check_fit(self.layers)
-        _check_names(self.layers)
+        check_names(self.layers)
         self.n_inputs = self.layers[0].n_inputs
         self.n_outputs = self.layers[-1].n_neurons
         walked = [layer for _, layer in _walk(self.layers)]
@@ -178,7 +179,7 @@ class Model:
         layers = [layer_from_config(config) for config in configs]
         # Everything is checked before the model is allocated, because damaged sizes may be very large.
         check_fit(layers)
-        _check_names(layers)
+        check_names(layers)
         tensors = _checked("tensors", description, _shapes(layers, _tensor_shapes), dtype)
         buffers = _checked("buffers", description, _shapes(layers, _buffer_shapes), dtype)
         model = cls(layers, dtype)
@@ -193,15 +194,27 @@ def default_name(place: int) -> str:
     return f"layer_{place + 1}"
 
 
-def _names(layers: Sequence[BaseLayer]) -> list[str]:
-    return [layer.name or default_name(i) for i, layer in enumerate(layers)]
+def check_names(
+    layers: Sequence[BaseLayer], renamed: Mapping[BaseLayer, str] = MappingProxyType({})
+) -> None:
+    """Raise ValueError if two layers have the same name; `renamed` has new names of some layers."""
+    found = set()
+    for name, _ in _walk(layers, renamed):
+        if name in found:
+            raise ValueError(f"name must be unique among the layers, got {name!r} twice")
+        found.add(name)
 
 
-def _walk(layers: Sequence[BaseLayer], prefix: str = "") -> Iterator[tuple[str, BaseLayer]]:
+def _walk(
+    layers: Sequence[BaseLayer],
+    renamed: Mapping[BaseLayer, str] = MappingProxyType({}),
+    prefix: str = "",
+) -> Iterator[tuple[str, BaseLayer]]:
     """Yield the layers with their names; names of layers within layers have dots."""
-    for name, layer in zip(_names(layers), layers, strict=True):
-        yield prefix + name, layer
-        yield from _walk(layer.children, f"{prefix}{name}.")
+    for i, layer in enumerate(layers):
+        path = prefix + (renamed.get(layer) or layer.name or default_name(i))
+        yield path, layer
+        yield from _walk(layer.children, renamed, f"{path}.")
 
 
 def _tensor_shapes(layer: BaseLayer) -> Shapes:
@@ -220,15 +233,6 @@ def _shapes(layers: Sequence[BaseLayer], of: Callable[[BaseLayer], Shapes]) -> S
         for path, layer in _walk(layers)
         for name, shape in of(layer).items()
     }
-
-
-def _check_names(layers: Sequence[BaseLayer]) -> None:
-    names = _names(layers)
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise ValueError(f"name must be unique among the layers, got {name!r} twice")
-    for layer in layers:
-        _check_names(layer.children)
 
 
 def _allocated(n_parameters: int, dtype: np.dtype[Any]) -> NDArray[Any]:

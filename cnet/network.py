@@ -124,7 +124,7 @@ class NeuralNetwork(Building, Inference):
         epochs : int, default 100
             Number of passes through all rows.
         batch_size : int or None, default 1
-            Number of rows per update; None: all rows.
+            Number of rows per update; None: all rows. At least 2 with a trainable `BatchNorm`.
         optimizer : str or Optimizer, optional
             sgd, adam, adamw, rmsprop, adagrad, rprop, or an object such as ``cnet.SGD(momentum=0.9)``.
             By default that of the last training, and sgd at first.

@@ -17,6 +17,7 @@ from cnet._checks import as_flag, as_number, as_settings
 from cnet._records import Record
 
 OptimizerName: TypeAlias = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "rprop"]
+LearningRates: TypeAlias = float | NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,9 +72,17 @@ class Optimizer(Record):
             )
 
     def start(
-        self, n_parameters: int, dtype: np.dtype[Any], learning_rate: float
+        self, n_parameters: int, dtype: np.dtype[Any], learning_rate: LearningRates
     ) -> OptimizerState:
-        """Return the state before the first step."""
+        """Return the state before the first step.
+
+        Parameters
+        ----------
+        n_parameters : int
+        dtype : numpy.dtype
+        learning_rate : float or ndarray of shape (n_parameters,)
+            One for all parameters, or that of each.
+        """
         n_moments = len(self.initial_moments(learning_rate))
         state = OptimizerState(
             self, np.empty((n_moments, n_parameters), dtype), np.empty(1, np.intp)
@@ -81,8 +90,8 @@ class Optimizer(Record):
         state.restart(learning_rate)
         return state
 
-    def initial_moments(self, learning_rate: float) -> tuple[float, ...]:
-        """Return the initial value of each array of the state."""
+    def initial_moments(self, learning_rate: LearningRates) -> tuple[LearningRates, ...]:
+        """Return the initial values of each array of the state, or one for all parameters."""
         raise NotImplementedError
 
     def on_rate_change(self, moments: NDArray[Any], old: float, new: float) -> None:
@@ -119,9 +128,11 @@ class OptimizerState:
         """Return an independent copy."""
         return OptimizerState(self.optimizer, self.moments.copy(), self.steps.copy())
 
-    def restart(self, learning_rate: float) -> None:
-        """Go back to the state before the first step."""
-        self.moments[:] = np.reshape(self.optimizer.initial_moments(learning_rate), (-1, 1))
+    def restart(self, learning_rate: LearningRates) -> None:
+        """Go back to the state before the first step; `learning_rate` is as in `Optimizer.start`."""
+        initial = self.optimizer.initial_moments(learning_rate)
+        for moments, values in zip(self.moments, initial, strict=True):
+            moments[...] = values
         self.steps[:] = 0
 
 
@@ -152,7 +163,7 @@ class SGD(Optimizer):
         """Rescale the velocity, which here does not include the learning rate."""
         moments *= old / new
 
-    def initial_moments(self, learning_rate: float) -> tuple[float, ...]:
+    def initial_moments(self, learning_rate: LearningRates) -> tuple[LearningRates, ...]:
         return (0.0,) if self.momentum else ()
 
 
@@ -185,7 +196,7 @@ class Adam(Optimizer):
         as_number("epsilon", self.epsilon, 0)
         as_flag("epsilon_hat", self.epsilon_hat)
 
-    def initial_moments(self, learning_rate: float) -> tuple[float, ...]:
+    def initial_moments(self, learning_rate: LearningRates) -> tuple[LearningRates, ...]:
         return 0.0, 0.0
 
 
@@ -235,7 +246,7 @@ class RMSprop(Optimizer):
         as_number("momentum", self.momentum, 0)
         as_flag("centered", self.centered)
 
-    def initial_moments(self, learning_rate: float) -> tuple[float, ...]:
+    def initial_moments(self, learning_rate: LearningRates) -> tuple[LearningRates, ...]:
         return (0.0,) * (3 if self.centered else 2 if self.momentum else 1)
 
 
@@ -268,7 +279,7 @@ class Adagrad(Optimizer):
         as_number("initial_accumulator_value", self.initial_accumulator_value, 0)
         as_number("epsilon", self.epsilon, 0)
 
-    def initial_moments(self, learning_rate: float) -> tuple[float, ...]:
+    def initial_moments(self, learning_rate: LearningRates) -> tuple[LearningRates, ...]:
         return (self.initial_accumulator_value,)
 
 
@@ -276,8 +287,9 @@ class Adagrad(Optimizer):
 class Rprop(Optimizer):
     """Steps by the sign of the gradient (Riedmiller and Braun, 1993; ``torch.optim.Rprop``).
 
-    Designed for full batches. `learning_rate` is the size of the first step. `weight_decay`, which
-    PyTorch's Rprop does not have, is added to the gradient before its sign is taken.
+    Designed for full batches. `learning_rate` is the size of the first step, and the layers'
+    factors of the learning rate change this first step only. `weight_decay`, which PyTorch's Rprop
+    does not have, is added to the gradient before its sign is taken.
 
     Parameters
     ----------
@@ -302,7 +314,7 @@ class Rprop(Optimizer):
         as_number("smallest_step", self.smallest_step, 0)
         as_number("largest_step", self.largest_step, self.smallest_step)
 
-    def initial_moments(self, learning_rate: float) -> tuple[float, ...]:
+    def initial_moments(self, learning_rate: LearningRates) -> tuple[LearningRates, ...]:
         return 0.0, learning_rate
 
 

@@ -23,7 +23,7 @@ from cnet.history import DivergenceError, History
 from cnet.layers import BaseLayer, flat
 from cnet.layers.base import Views
 from cnet.losses import Loss, LossFunction, LossName, resolve_loss
-from cnet.model import Model, default_name
+from cnet.model import Model, check_names, default_name
 from cnet.optimizers import SGD, Optimizer, OptimizerName, OptimizerState, resolve_optimizer
 from cnet.transaction import Committed, RowStep, Transaction
 
@@ -139,9 +139,7 @@ class Trainer:
 
     def check_name(self, layer: BaseLayer, name: str) -> None:
         """Raise ValueError if another layer of the model has this name."""
-        for other in self.model.layers:
-            if other is not layer and other.name == name:
-                raise ValueError(f"name must be unique among the layers, got {name!r} twice")
+        check_names(self.model.layers, {layer: name})
 
     def objective(
         self,
@@ -174,8 +172,12 @@ class Trainer:
             loss=used_loss,
             names=names,
         )
-        # Inputs or targets that are the network's own weights must not change as it learns.
-        if any(np.may_share_memory(array, plan.parameters) for array in (data.x, data.targets)):
+        # Inputs or targets that are the network's own values must not change as it learns.
+        if any(
+            np.may_share_memory(given, own)
+            for given in (data.x, data.targets)
+            for own in (plan.parameters, plan.buffers)
+        ):
             data = data._replace(x=data.x.copy(), targets=data.targets.copy())
         return plan, used_loss, data
 
@@ -252,8 +254,9 @@ class Trainer:
             If the network is being trained.
         """
         with self.exclusive() as transaction:
-            for i, layer in enumerate(layers):
-                if layer.attached or layer in layers[:i]:
+            added = list(flat(layers))
+            for i, layer in enumerate(added):
+                if layer.attached or layer in added[:i]:
                     raise ValueError(f"layers must not be part of a network already, got {layer!r}")
             plan = self.committed.plan
             if plan is None and self.n_inputs not in (None, layers[0].n_inputs):
@@ -262,7 +265,7 @@ class Trainer:
                     f"got {layers[0].n_inputs}"
                 )
             model = plan.model.extended(layers) if plan else Model(layers, self.dtype)
-            for layer in flat(layers):
+            for layer in added:
                 views = model.views(layer) or {}
                 for name, values in layer.draw(transaction.rng, self.dtype).items():
                     views[name][...] = values
@@ -335,7 +338,7 @@ class Trainer:
     def _diverged(self, rate: float) -> float:
         """Raise DivergenceError for a step on a single row."""
         assert self.state is not None
-        self.state.restart(rate)
+        self.state.restart(self.plan.learning_rates(rate))
         raise DivergenceError(
             f"a step with learning rate {rate:g} would make the loss, a weight or the "
             "optimizer's state infinite or NaN; the weights are unchanged",

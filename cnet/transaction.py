@@ -74,7 +74,8 @@ class Committed:
         """Return the state if it is one of this optimizer, or else a new one."""
         assert self.plan is not None
         if self.state is None or self.state.optimizer != optimizer:
-            return optimizer.start(len(self.plan.parameters), self.plan.dtype, rate)
+            plan = self.plan
+            return optimizer.start(len(plan.parameters), plan.dtype, plan.learning_rates(rate))
         if self.state.optimizer is optimizer:
             return self.state
         # An equal optimizer may have another learning rate.

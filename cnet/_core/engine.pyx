@@ -373,7 +373,8 @@ cdef class Run(Evaluation):
             "finished", finished, self.dtype, graph.n_parameters + graph.n_buffers, -1, True)
         self.need_room_for(largest_batch)
         if job.descent.gradient == NULL:
-            if job.optimizer.clip_norm > 0 or largest_batch > graph.block:
+            if graph.n_parameters > 0 and (
+                    job.optimizer.clip_norm > 0 or largest_batch > graph.block):
                 raise ValueError("gradient must have as many elements as there are parameters")
         else:
             # Where parameters are not trained, nothing is written to it.

@@ -1,7 +1,7 @@
 """Layers: one module for each kind.
 
-To add a kind, write a subclass of `BaseLayer` and import it here. What the engine computes for it is
-an operation in ``cnet/_core``.
+To add a kind, write a subclass of `BaseLayer` and import it here. What the engine computes for it
+is an operation in ``cnet/_core``.
 """
 
 from cnet.layers.base import (

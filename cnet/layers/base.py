@@ -237,6 +237,16 @@ class BaseLayer:
         return {"dropout": self.dropout} if self.dropout else {}
 
     @property
+    def rates(self) -> dict[str, float]:
+        """The factors of the learning rate, without those that have their default."""
+        found = {}
+        if self.learning_rate_factor != 1:
+            found["learning_rate_factor"] = self.learning_rate_factor
+        if self.bias_learning_rate_factor is not None:
+            found["bias_learning_rate_factor"] = self.bias_learning_rate_factor
+        return found
+
+    @property
     def drops(self) -> bool:
         """Whether training drops some of the layer's outputs."""
         return self.dropout > 0
@@ -282,6 +292,13 @@ class BaseLayer:
         """
         check_keys("a layer", config, ("kind", *cls.arguments))
         return cls(**{name: config[name] for name in cls.arguments})
+
+    def _shown(self) -> list[str]:
+        """Return the settings that `repr` shows last, except those that have their default."""
+        shown = [] if self.name is None else [f"name={self.name!r}"]
+        numbers = {**self.regularization, **self.rates}
+        shown += [f"{name}={value:g}" for name, value in numbers.items()]
+        return shown if self.trainable else [*shown, "trainable=False"]
 
     # Arrays
 

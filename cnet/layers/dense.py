@@ -59,8 +59,8 @@ class Layer(BaseLayer):
         Whether training changes the layer. It can be set at any time: ``layer.trainable = False``
         freezes the layer from the next call of `train` on. A frozen layer costs no gradient.
     learning_rate_factor : float, default 1
-        Factor of the learning rate for this layer. It can be set at any time, too. Rprop, which has
-        steps of its own, uses it for the first step only.
+        Factor of the learning rate for this layer. It can be set at any time, too. Rprop, which
+        adapts its steps, uses it for the first step only.
     bias_learning_rate_factor : float, optional
         The same for the biases. By default they have the factor of the weights.
 
@@ -229,7 +229,4 @@ class Layer(BaseLayer):
         settings = [str(self.n_inputs), str(self.n_neurons), repr(self.activation)]
         if not self.bias:
             settings.append("bias=False")
-        if self.name is not None:
-            settings.append(f"name={self.name!r}")
-        settings += [f"{name}={value:g}" for name, value in self.regularization.items()]
-        return f"Layer({', '.join(settings)})"
+        return f"Layer({', '.join(settings + self._shown())})"

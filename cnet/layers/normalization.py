@@ -8,10 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnet._checks import as_flag, as_number
+from cnet._checks import as_flag, as_integer, as_number
 from cnet.activations import ActivationName
-from cnet.layers.base import BaseLayer
+from cnet.layers.base import MAX_NEURONS, BaseLayer
 from cnet.layers.operation import Operation, PlaceOf
+
+# PyTorch's defaults.
+_EPSILON = 1e-5
+_MOMENTUM = 0.1
 
 
 class _Normalization(BaseLayer):
@@ -29,6 +33,7 @@ class _Normalization(BaseLayer):
     __slots__ = ("_affine", "_epsilon")
 
     def __init__(self, n_neurons: int, epsilon: float, affine: bool, **settings: Any) -> None:
+        n_neurons = as_integer("n_neurons", n_neurons, 1, MAX_NEURONS)
         super().__init__(n_neurons, n_neurons, **settings)
         self._epsilon = as_number("epsilon", epsilon, 0, open_low=True)
         self._affine = as_flag("affine", affine)
@@ -86,35 +91,28 @@ class _Normalization(BaseLayer):
         """Yield the normalization, the activation and the dropout."""
         number, first, _ = place_of(self)
         n = self.n_neurons
-        affine: dict[str, Any] = (
-            {"weights": first, "n_weights": n, "biases": first + n} if self.affine else {}
-        )
-        yield Operation(
-            self.kind,
-            n,
-            n,
-            number,
-            epsilon=self.epsilon,
-            **self.learning._asdict(),
-            **affine,
-            **self._own_settings(place_of),
-        )
+        settings = {**self.learning._asdict(), **self._own_settings(place_of)}
+        if self.affine:
+            settings.update(weights=first, n_weights=n, biases=first + n)
+        yield Operation(self.kind, n, n, number, epsilon=self.epsilon, **settings)
         yield from self._output_operations(place_of)
 
     def _own_settings(self, place_of: PlaceOf) -> dict[str, Any]:
         """Return the fields of the operation that only this kind has."""
         return {}
 
+    def _own_numbers(self) -> list[str]:
+        """Return the settings of the normalization that do not have their default, for `repr`."""
+        return [] if self.epsilon == _EPSILON else [f"epsilon={self.epsilon:g}"]
+
     def __repr__(self) -> str:
         settings = [str(self.n_neurons)]
         if self.activation != "linear":
             settings.append(repr(self.activation))
+        settings += self._own_numbers()
         if not self.affine:
             settings.append("affine=False")
-        if self.name is not None:
-            settings.append(f"name={self.name!r}")
-        settings += [f"{name}={value:g}" for name, value in self.regularization.items()]
-        return f"{type(self).__name__}({', '.join(settings)})"
+        return f"{type(self).__name__}({', '.join(settings + self._shown())})"
 
 
 class LayerNorm(_Normalization):
@@ -163,7 +161,7 @@ class LayerNorm(_Normalization):
         n_neurons: int,
         activation: ActivationName = "linear",
         *,
-        epsilon: float = 1e-5,
+        epsilon: float = _EPSILON,
         affine: bool = True,
         name: str | None = None,
         dropout: float = 0.0,
@@ -190,9 +188,9 @@ class BatchNorm(_Normalization):
     ``outputs = activation((x - mean) / sqrt(variance + epsilon) * weights + biases)``. In training,
     the mean and the (biased) variance are those of the batch's columns. Each batch also moves
     `running_mean` and `running_variance` towards its own mean and unbiased variance, by the factor
-    `momentum`. Prediction and evaluation use these running statistics, and so do a layer that is not
-    `trainable` and batches of a single row, which have no variance. Definitions and defaults are
-    those of ``torch.nn.BatchNorm1d``.
+    `momentum`. Prediction and evaluation use these running statistics, and so do a layer that is
+    not `trainable` and batches of a single row, which have no variance. Definitions and defaults
+    are those of ``torch.nn.BatchNorm1d``.
 
     Parameters
     ----------
@@ -236,8 +234,8 @@ class BatchNorm(_Normalization):
         n_neurons: int,
         activation: ActivationName = "linear",
         *,
-        epsilon: float = 1e-5,
-        momentum: float = 0.1,
+        epsilon: float = _EPSILON,
+        momentum: float = _MOMENTUM,
         affine: bool = True,
         name: str | None = None,
         dropout: float = 0.0,
@@ -279,6 +277,8 @@ class BatchNorm(_Normalization):
 
     @running_variance.setter
     def running_variance(self, values: ArrayLike) -> None:
+        if np.any(np.less(values, 0)):
+            raise ValueError("running_variance must be 0 or more")
         self._fill("running_variance", values)
 
     def buffers(self) -> dict[str, tuple[tuple[int, ...], float]]:
@@ -293,3 +293,7 @@ class BatchNorm(_Normalization):
 
     def _own_settings(self, place_of: PlaceOf) -> dict[str, Any]:
         return {"momentum": self.momentum, "statistics": place_of(self).buffers}
+
+    def _own_numbers(self) -> list[str]:
+        momentum = [] if self.momentum == _MOMENTUM else [f"momentum={self.momentum:g}"]
+        return super()._own_numbers() + momentum

@@ -76,7 +76,8 @@ class Residual(BaseLayer):
             )
         if ACTIVATIONS[layers[-1].activation].last_only:
             raise ValueError(
-                f"{layers[-1].activation} must be the activation of the last layer, outside a Residual"
+                f"{layers[-1].activation} must be the activation of the network's last layer; "
+                "it cannot be inside a Residual"
             )
         super().__init__(
             layers[0].n_inputs,
@@ -97,6 +98,11 @@ class Residual(BaseLayer):
     def children(self) -> tuple[BaseLayer, ...]:
         """The layers that this layer consists of."""
         return self._layers
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether training computes a layer within for a whole batch at once."""
+        return self.trainable and any(layer.needs_whole_batch for layer in self._layers)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Return nothing: all tensors are those of the layers within."""
@@ -148,6 +154,4 @@ class Residual(BaseLayer):
 
     def __repr__(self) -> str:
         settings = [repr(layer) for layer in self._layers]
-        if self.name is not None:
-            settings.append(f"name={self.name!r}")
-        return f"Residual({', '.join(settings)})"
+        return f"Residual({', '.join(settings + self._shown())})"

@@ -104,7 +104,7 @@ class Plan:
     @property
     def needs_whole_batch(self) -> bool:
         """Whether training computes some layer for a whole batch at once."""
-        return any(layer.needs_whole_batch for layer in flat(self._layers))
+        return any(layer.needs_whole_batch for layer in self._layers)
 
     def rows_per_block(self, n: int) -> int:
         """Return how many of `n` rows pass through the operations together."""

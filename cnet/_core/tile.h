@@ -36,8 +36,10 @@ static inline __attribute__((always_inline)) void copy_few(void *to, const void 
     char *t = to;
     const char *f = from;
     if (bytes >= 16) {
-        for (size_t done = 0; done < bytes - 16; done += 16)
+        for (size_t done = 0; done < bytes - 16; done += 16) {
             memcpy(t + done, f + done, 16);
+            __asm__("" : "+r"(t)); /* keeps the compiler from calling memcpy for the loop */
+        }
         memcpy(t + bytes - 16, f + bytes - 16, 16); /* may overlap the previous copy */
     } else if (bytes >= 8) {
         memcpy(t, f, 8);
@@ -349,8 +351,9 @@ CNET_DEFINE_SUMS(f64, double)
             const vector b_0 = *(const vector *)(b + j), b_1 = *(const vector *)(b + j + lanes);  \
             T *to = c + j;                                                                        \
             for (ptrdiff_t i = 0; i < m; i++, to += n) {                                          \
-                *(vector *)to += a[i] * b_0;                                                      \
-                *(vector *)(to + lanes) += a[i] * b_1;                                            \
+                const T a_i = a[i]; /* once: for all that the compiler knows, C may overlap A */  \
+                *(vector *)to += a_i * b_0;                                                       \
+                *(vector *)(to + lanes) += a_i * b_1;                                             \
             }                                                                                     \
         }                                                                                         \
         for (; j + 4 <= n; j += 4) {                                                              \

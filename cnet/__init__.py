@@ -15,7 +15,7 @@ from cnet.initializers import (
     Uniform,
     Zeros,
 )
-from cnet.layers import Layer
+from cnet.layers import BatchNorm, Layer, LayerNorm, Residual
 from cnet.losses import (
     AbsoluteError,
     BinaryCrossEntropy,
@@ -50,6 +50,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adaptive",
+    "BatchNorm",
     "BinaryCrossEntropy",
     "Callback",
     "Constant",
@@ -67,6 +68,7 @@ __all__ = [
     "Initializer",
     "InverseScaling",
     "Layer",
+    "LayerNorm",
     "LecunNormal",
     "Loss",
     "NeuralNetwork",
@@ -78,6 +80,7 @@ __all__ = [
     "Quantile",
     "RMSprop",
     "ReduceOnPlateau",
+    "Residual",
     "Rprop",
     "Schedule",
     "SquaredError",

@@ -10,25 +10,22 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cnet._arrays import aligned_empty
-from cnet._plan import Job, Plan, all_finite, shuffled
+from cnet._plan import Job, Plan, shuffled
 from cnet.callbacks import Callback
-from cnet.data import Data, Source
+from cnet.data import Source
 from cnet.losses import Loss
 from cnet.optimizers import Optimizer, OptimizerState
 from cnet.schedules import Schedule
 
 if TYPE_CHECKING:
-    pass
+    from cnet.network import NeuralNetwork
 
 Reduction: TypeAlias = Literal["mean", "sum", "weighted_mean"]
 
 REDUCTIONS = ("mean", "sum", "weighted_mean")
 
-_NO_SEEDS = np.empty(0, np.uint64)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainingSettings:
     """How to train. All values are valid already.
 
@@ -113,7 +110,7 @@ class Epochs:
         self.batch_size = min(settings.batch_size or self.n, self.n)
         self.n_steps = math.ceil(self.n / self.batch_size)
         self.rates = np.array([settings.learning_rate])
-        self.job = Job(
+        self._job = Job(
             plan,
             settings.loss,
             state,
@@ -122,26 +119,26 @@ class Epochs:
             divide_penalties=settings.divide_penalties,
             recorded_scale=settings.recorded_scale,
         )
-        self.per_call = self.job.epochs_per_call(self.n) if source.is_whole else 1
-        # The parameters at the beginning of an epoch.
-        self._finished = aligned_empty(len(plan.parameters), plan.dtype)
-        # The same of a call within an epoch, if there is one.
-        self._before: NDArray[Any] | None = None
+        self.per_call = self._job.epochs_per_call(self.n) if source.is_whole else 1
+        # Parameters and buffers from before an epoch of several parts; the job keeps those from
+        # before a part.
+        self._before = None if source.is_whole else plan.values()
 
     def run(
         self,
         count: int,
         callbacks: Sequence[Callback] = (),
-        network: Any = None,
+        network: NeuralNetwork | None = None,
     ) -> tuple[NDArray[np.float64], BaseException | None]:
         """Train for `count` epochs.
 
-        If an epoch does not finish, the parameters are those from before it. The optimizer's state
-        starts again, because it belongs to parameters that are lost.
+        If an epoch does not finish, the parameters and buffers are those from before it. The optimizer's
+        state starts again, because it belongs to parameters that are lost.
 
         Parameters
         ----------
         count : int
+            1 if the source has several parts.
         callbacks : sequence of Callback
             Callbacks for batches, which are called with `network`.
 
@@ -154,11 +151,13 @@ class Epochs:
         """
         totals = np.full(count, np.nan)
         error: BaseException | None = None
+        finished = 0
         try:
-            if self.source.is_whole and not callbacks and not self.settings.loss.in_python:
-                finished = self._at_once(totals)
+            order, seeds = self._drawn(count)
+            if self.source.is_whole:
+                finished = self._at_once(order, seeds, totals, callbacks, network)
             else:
-                finished = self._one_by_one(totals, callbacks, network)
+                finished = self._by_parts(order, seeds, totals, callbacks, network)
         except BaseException as raised:  # also Ctrl-C, so that the epochs before it are recorded
             error = raised
             finished = int(np.count_nonzero(~np.isnan(totals)))
@@ -168,18 +167,25 @@ class Epochs:
 
     def undo(self) -> None:
         """Undo the last epoch."""
-        np.copyto(self.plan.parameters, self._finished)
+        if self._before is None:
+            self._job.undo()
+        else:
+            self.plan.set_values(self._before)
         self.state.restart(self.settings.learning_rate)
 
     # Random numbers
 
-    def _drawn(self, count: int) -> tuple[NDArray[np.intp] | None, NDArray[np.uint64]]:
+    def _drawn(self, count: int) -> tuple[NDArray[np.intp] | None, NDArray[np.uint64] | None]:
         """Return the order of rows, of shape (count, n), and the seed of dropout of each epoch."""
-        if self.plan.drops and count > 1:
-            # One epoch after the other, so that the grouping of epochs does not change the numbers.
-            orders, seeds = zip(*(self._drawn(1) for _ in range(count)), strict=True)
-            return None if orders[0] is None else np.concatenate(orders), np.concatenate(seeds)
-        return self._order(count), self._seeds(count)
+        if not self.plan.drops:
+            return self._order(count), None
+        # One epoch after the other, so that the grouping of epochs does not change the numbers.
+        orders, seeds = [], []
+        for _ in range(count):
+            orders.append(self._order(1))
+            seeds.append(self.rng.integers(1, 2**63, 1, np.uint64))
+        order = None if orders[0] is None else np.concatenate(orders)
+        return order, np.concatenate(seeds)
 
     def _order(self, count: int) -> NDArray[np.intp] | None:
         if self.settings.order is not None:
@@ -188,116 +194,94 @@ class Epochs:
             return shuffled(self.rng, count, self.n)
         return None
 
-    def _seeds(self, count: int) -> NDArray[np.uint64]:
-        if not self.plan.drops:
-            return _NO_SEEDS
-        return self.rng.integers(1, 2**63, count, np.uint64)
-
     # Ways to go through epochs
 
-    def _at_once(self, totals: NDArray[np.float64]) -> int:
-        """Train all epochs in one call of the engine."""
-        order, seeds = self._drawn(len(totals))
-        (part,) = self.source.parts(order, self.batch_size)
-        data, order = part
-        if order is not None and order.ndim == 1:
-            order = np.tile(order, (len(totals), 1))
-        return self.job.train(data, order, seeds, self.rates, totals, self._finished)
-
-    def _one_by_one(
-        self,
-        totals: NDArray[np.float64],
-        callbacks: Sequence[Callback],
-        network: Any,
-    ) -> int:
-        """Train epoch by epoch, and each epoch part by part."""
-        for epoch in range(len(totals)):
-            order, seeds = self._drawn(1)
-            np.copyto(self._finished, self.plan.parameters)
-            rates = self.rates
-            if len(rates) > 1:
-                rates = rates[epoch * self.n_steps : (epoch + 1) * self.n_steps]
-            try:
-                totals[epoch] = self._epoch(order, seeds, rates, callbacks, network)
-            finally:
-                if math.isnan(totals[epoch]):
-                    np.copyto(self.plan.parameters, self._finished)
-            if math.isnan(totals[epoch]):
-                return epoch
-        return len(totals)
-
-    def _epoch(
+    def _at_once(
         self,
         order: NDArray[np.intp] | None,
-        seeds: NDArray[np.uint64],
-        rates: NDArray[np.float64],
+        seeds: NDArray[np.uint64] | None,
+        totals: NDArray[np.float64],
         callbacks: Sequence[Callback],
-        network: Any,
-    ) -> float:
-        """Train one epoch; return its total, or NaN if something is not finite."""
+        network: NeuralNetwork | None,
+    ) -> int:
+        """Train all epochs in one call of the engine."""
+        ((data, rows),) = self.source.parts(order, self.batch_size)
+        if rows is not None and rows.ndim == 1:
+            rows = np.tile(rows, (len(totals), 1))
+        watcher = _Watcher(callbacks, network, self.settings.reduction) if callbacks else None
+        return self._job.train(data, rows, seeds, self.rates, totals, watcher)
+
+    def _by_parts(
+        self,
+        order: NDArray[np.intp] | None,
+        seeds: NDArray[np.uint64] | None,
+        totals: NDArray[np.float64],
+        callbacks: Sequence[Callback],
+        network: NeuralNetwork | None,
+    ) -> int:
+        """Train one epoch, part by part."""
+        self._before = self.plan.values()
+        complete = False
         total = 0.0
         first = 0  # number of the part's first batch
-        by_batches = bool(callbacks) or self.settings.loss.in_python
-        for data, rows in self.source.parts(order, self.batch_size):
-            if rows is not None:
-                rows = rows.reshape(1, -1)
-            n = len(data.x) if rows is None else rows.shape[1]
-            n_steps = math.ceil(n / self.batch_size)
-            of_part = rates[first : first + n_steps] if len(rates) > 1 else rates
-            if by_batches:
-                rows = np.arange(n) if rows is None else rows[0]
-                value = self._batches(data, rows, seeds, of_part, first, callbacks, network)
-            else:
-                value = self._call(data, rows, seeds, of_part)
-            total += value
-            if not math.isfinite(total):
-                return math.nan
-            first += n_steps
-        if by_batches and not all_finite(self.plan.parameters, self.state.moments):
-            return math.nan
-        return total
+        try:
+            for data, rows in self.source.parts(order, self.batch_size):
+                if rows is not None:
+                    rows = rows.reshape(1, -1)
+                n_steps = math.ceil((len(data.x) if rows is None else rows.size) / self.batch_size)
+                rates = self.rates[first : first + n_steps] if len(self.rates) > 1 else self.rates
+                watcher = (
+                    _Watcher(callbacks, network, self.settings.reduction, first)
+                    if callbacks
+                    else None
+                )
+                of_part = np.empty(1)
+                if not self._job.train(data, rows, seeds, rates, of_part, watcher):
+                    return 0
+                total += float(of_part[0])
+                first += n_steps
+            complete = math.isfinite(total)
+        finally:
+            if not complete:
+                self.plan.set_values(self._before)
+        if complete:
+            totals[0] = total
+        return int(complete)
 
-    def _batches(
+
+class _Watcher:
+    """Calls the callbacks for batches, which the engine asks for.
+
+    Parameters
+    ----------
+    callbacks : sequence of Callback
+    network : NeuralNetwork
+    reduction : str
+    first : int
+        Number of the engine's first batch.
+    """
+
+    def __init__(
         self,
-        data: Data,
-        rows: NDArray[np.intp],
-        seeds: NDArray[np.uint64],
-        rates: NDArray[np.float64],
-        first: int,
         callbacks: Sequence[Callback],
         network: Any,
-    ) -> float:
-        """Train on these rows batch by batch; return the total."""
-        total = 0.0
-        for i, start in enumerate(range(0, len(rows), self.batch_size)):
-            batch = rows[start : start + self.batch_size]
-            rate = rates[i : i + 1] if len(rates) > 1 else rates
-            for callback in callbacks:
-                callback.on_batch_begin(network, first + i)
-            if self.settings.loss.in_python:
-                key = (int(seeds[0]) + first + i) | 1 << 63 if seeds.size else 0
-                value = self.job.train_batch(data.of_rows(batch), float(rate[0]), key)
-            else:
-                value = self._call(data, batch[np.newaxis], seeds, rate)
-            total += value
-            if not math.isfinite(total):
-                break
-            shown = value if self.settings.reduction == "sum" else value / len(batch)
-            for callback in callbacks:
-                logs = {"loss": shown, "size": len(batch)}
-                callback.on_batch_end(network, first + i, logs)
-        return total
+        reduction: Reduction,
+        first: int = 0,
+    ) -> None:
+        self._callbacks = callbacks
+        self._network = network
+        self._sums = reduction == "sum"
+        self._first = first
 
-    def _call(
-        self,
-        data: Data,
-        rows: NDArray[np.intp] | None,
-        seeds: NDArray[np.uint64],
-        rates: NDArray[np.float64],
-    ) -> float:
-        """Train on these rows in one call of the engine; return the total, or NaN."""
-        if self._before is None:
-            self._before = aligned_empty(len(self.plan.parameters), self.plan.dtype)
-        total = np.full(1, np.nan)
-        made = self.job.train(data, rows, seeds, rates, total, self._before)
-        return float(total[0]) if made else math.nan
+    def before(self, batch: int) -> None:
+        """Call `on_batch_begin`."""
+        for callback in self._callbacks:
+            callback.on_batch_begin(self._network, self._first + batch)
+
+    def after(self, batch: int, total: float, n_rows: int) -> None:
+        """Call `on_batch_end` with the batch's loss."""
+        loss = total if self._sums else total / n_rows
+        for callback in self._callbacks:
+            callback.on_batch_end(
+                self._network, self._first + batch, {"loss": loss, "size": n_rows}
+            )

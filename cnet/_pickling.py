@@ -10,6 +10,7 @@ from cnet._arrays import as_dtype
 from cnet._checks import as_integer, check_keys
 from cnet._records import record_from_dict, record_to_dict
 from cnet.history import History
+from cnet.layers import MAX_NEURONS
 from cnet.losses import LOSSES, Loss
 from cnet.model import Model
 from cnet.optimizers import OPTIMIZERS, OptimizerState
@@ -18,7 +19,7 @@ from cnet.training import Trainer
 # Version of the format.
 VERSION = 1
 
-_KEYS = ("version", "dtype", "model", "optimizer", "loss", "rng", "history")
+_KEYS = ("version", "dtype", "n_inputs", "model", "optimizer", "loss", "rng", "history")
 
 
 def trainer_to_dict(trainer: Trainer) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def trainer_to_dict(trainer: Trainer) -> dict[str, Any]:
     return {
         "version": VERSION,
         "dtype": trainer.dtype.name,
+        "n_inputs": trainer.n_inputs,
         "model": None if now.plan is None else now.plan.model.to_dict(),
         "optimizer": None if now.state is None else _state_to_dict(now.state),
         "loss": None if now.loss is None or now.loss.in_python else record_to_dict(now.loss),
@@ -52,6 +54,8 @@ def trainer_from_dict(state: Any) -> Trainer:
     if history is not None and not isinstance(history, History):
         raise TypeError(f"history must be a cnet.History, got {history!r}")
     trainer = Trainer(as_dtype(state["dtype"]), rng)
+    if state["n_inputs"] is not None:
+        trainer.n_inputs = as_integer("n_inputs", state["n_inputs"], 1, MAX_NEURONS)
     if state["model"] is not None:
         model = Model.from_dict(state["model"])
         if model.dtype != trainer.dtype:

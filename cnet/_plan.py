@@ -1,10 +1,10 @@
-"""Plan: a model as the engine reads it, and all calls of the engine."""
+"""A model as the engine reads it: a table of operations, and calls of the engine."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,43 +12,30 @@ from numpy.typing import NDArray
 from cnet._arrays import aligned_empty
 from cnet._core import engine
 from cnet._core.engine import Learner, Predictor
+from cnet._lowering import objective_record, operation_table, optimizer_record
 from cnet.data import Data
-from cnet.layers import BaseLayer
+from cnet.layers import BaseLayer, flat
 from cnet.losses import FunctionLoss, Loss
 from cnet.model import Model
-from cnet.optimizers import SGD, Optimizer, OptimizerState
+from cnet.optimizers import SGD, OptimizerState
 from cnet.threads import get_num_threads
 
-__all__ = ["Job", "Learner", "Plan", "Predictor", "all_finite", "shuffled"]
+__all__ = ["Job", "Learner", "Plan", "Predictor", "Watcher", "all_finite", "shuffled"]
 
-# Multiplications of one block of rows: enough for the products to run at full speed, few enough to
-# notice Ctrl-C in time. An activation takes as long as some hundred of them if the layer outgrows the
-# caches.
+# Cost of a block of rows, in multiplications: enough for the products to run at full speed, and little
+# enough to notice Ctrl-C in time.
 _BLOCK_WORK = 1_500_000_000
-_ACTIVATION_WORK = 100
 _MIN_BLOCK_ROWS = 32
 _MAX_BLOCK_ROWS = 512
+# Size of a block of inputs that stays in the second-level cache.
 _BLOCK_BYTES = 2**19
 
 # Rows that a predictor takes at a time, at most.
 _PREDICTOR_ROWS = 128
 
-# Multiplications of one call of the engine that trains, if an epoch has fewer: about 1 ms, compared to
-# which the cost of a call is small, and after which nobody notices a delayed line of output.
+# Cost of a call of the engine that trains, if an epoch costs less: about 1 ms, compared to which the
+# call itself is cheap, and after which nobody notices a delayed line of output.
 _CALL_WORK = 3_000_000
-
-# Column of the table where doubles begin.
-_FIRST_DOUBLE = 9
-
-# The settings of each optimizer, in the order of `_core/optimizers.pxd`, after those that all have.
-_OPTIMIZER_SETTINGS = {
-    "sgd": ("momentum", "nesterov"),
-    "adam": ("beta_1", "beta_2", "epsilon", "epsilon_hat"),
-    "adamw": ("beta_1", "beta_2", "epsilon", "epsilon_hat"),
-    "rmsprop": ("alpha", "epsilon", "momentum", "centered"),
-    "adagrad": ("learning_rate_decay", "epsilon"),
-    "rprop": ("shrink", "grow", "smallest_step", "largest_step"),
-}
 
 _NOTHING: dict[Any, NDArray[Any]] = {
     np.dtype(name): np.empty(0, name) for name in ("float32", "float64")
@@ -57,6 +44,17 @@ _NO_ROWS: dict[Any, NDArray[Any]] = {
     dtype: empty.reshape(0, 0) for dtype, empty in _NOTHING.items()
 }
 _NO_ORDER = np.empty((0, 0), np.intp)
+_NO_SEEDS = np.empty(0, np.uint64)
+
+
+class Watcher(Protocol):
+    """What the engine calls for each batch."""
+
+    def before(self, batch: int) -> None:
+        """Take notice of a batch that begins, counted from 0."""
+
+    def after(self, batch: int, total: float, n_rows: int) -> None:
+        """Take notice of a batch that ended, and of what it adds to the total of the epoch."""
 
 
 class Plan:
@@ -67,10 +65,9 @@ class Plan:
     model : Model
     layers : sequence of BaseLayer, optional
         The layers to compute, by default the model's own: consecutive layers of the model, or as many
-        layers of the same shapes with other settings.
+        layers as the model has, of the same shapes and with other settings.
     block_rows : int, optional
-        Number of rows that the engine takes through the layers at a time. By default it depends on the
-        size of the layers.
+        Number of rows that pass through the operations together. By default it depends on their cost.
     """
 
     def __init__(
@@ -81,30 +78,88 @@ class Plan:
     ) -> None:
         self.model = model
         self.parameters = model.parameters
+        self.buffers = model.buffers
         self.dtype = model.dtype
         self.drops = model.drops
         self.block_rows = block_rows
-        self.row_predictor: Predictor | None = None
-        dense: Sequence[Any] = model.layers if layers is None else layers
-        self.n_inputs = dense[0].n_inputs
-        self.n_outputs = dense[-1].n_neurons
-        own = model.views(dense[0]) is not None
-        self.table = _table(dense, model.offsets(dense[0]) if own else 0)
-        n_parameters = sum(layer.n_parameters for layer in dense)
-        n_neurons = sum(layer.n_neurons for layer in dense)
-        # About how many multiplications a row takes, forward and backward.
-        self.row_work: int = 3 * n_parameters + _ACTIVATION_WORK * n_neurons
+        self._layers: Sequence[BaseLayer] = model.layers if layers is None else layers
+        self.n_inputs = self._layers[0].n_inputs
+        self.n_outputs = self._layers[-1].n_neurons
+        self._table = operation_table(model, self._layers, training=False)
+        self._training_table: tuple[Any, NDArray[Any]] | None = None
+        self._of_layers: list[Plan] | None = None
+        _, self.row_work = engine.measure(self._table, (1, 1, 1), False, self.dtype)
+
+    def of_layers(self) -> list[Plan]:
+        """Return a plan for each layer, which takes the outputs of the layer before it."""
+        if self._of_layers is None:
+            self._of_layers = [Plan(self.model, [layer], self.block_rows) for layer in self._layers]
+        return self._of_layers
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether training computes some layer for a whole batch at once."""
+        return any(layer.needs_whole_batch for layer in flat(self._layers))
 
     def rows_per_block(self, n: int) -> int:
-        """Return how many of `n` rows the engine takes through the layers at a time."""
+        """Return how many of `n` rows pass through the operations together."""
         if self.block_rows is not None:
             return min(n, self.block_rows)
-        rows = _BLOCK_WORK // self.row_work
+        rows = int(_BLOCK_WORK // self.row_work)
         return min(n, max(_MIN_BLOCK_ROWS, min(_MAX_BLOCK_ROWS, rows)))
 
-    def workspace(self, capacity: int, threads: int) -> NDArray[Any]:
-        """Return scratch memory for blocks of up to `capacity` rows."""
-        return aligned_empty(engine.workspace_size(self.table, capacity, threads), self.dtype)
+    def network(
+        self,
+        capacity: int,
+        block: int,
+        *,
+        parameters: NDArray[Any] | None = None,
+        buffers: NDArray[Any] | None = None,
+    ) -> engine.Network:
+        """Return the operations, laid over the model's arrays or others, and over a workspace.
+
+        Parameters
+        ----------
+        capacity : int
+            Number of rows that the workspace has room for.
+        block : int
+            Number of rows that pass through the operations together.
+        parameters, buffers : ndarray, optional
+            By default the model's own.
+        """
+        return _network(
+            self._table,
+            self.parameters if parameters is None else parameters,
+            self.buffers if buffers is None else buffers,
+            (capacity, block, get_num_threads()),
+            training=False,
+        )
+
+    def training_network(self, layout: tuple[int, int, int]) -> engine.Network:
+        """Return the operations as they are trained, with dropout and the statistics of batches.
+
+        `layout` is the number of rows that the workspace has room for, that of a block, and that of
+        threads.
+        """
+        return _network(self._trained_table(), self.parameters, self.buffers, layout, training=True)
+
+    def _trained_table(self) -> NDArray[Any]:
+        """Return the table for training, which depends on settings that may change at any time."""
+        settings = [layer.learning for layer in flat(self._layers)]
+        if self._training_table is None or self._training_table[0] != settings:
+            table = operation_table(self.model, self._layers, training=True)
+            self._training_table = settings, table
+        return self._training_table[1]
+
+    # Values
+
+    def values(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return copies of the parameters and the buffers."""
+        return self.parameters.copy(), self.buffers.copy()
+
+    def set_values(self, values: tuple[NDArray[Any], NDArray[Any]]) -> None:
+        """Set the parameters and the buffers to what `values` returned."""
+        self.parameters[...], self.buffers[...] = values
 
     # Prediction
 
@@ -120,37 +175,22 @@ class Plan:
         return outputs if self._forward(x, outputs, check=True) else None
 
     def _forward(self, x: NDArray[Any], outputs: NDArray[Any], *, check: bool) -> bool:
-        capacity = self.rows_per_block(len(x))
+        block = self.rows_per_block(len(x))
         if self.block_rows is None:
-            # Few enough rows that a block of x stays in the second-level cache.
             fitting = _BLOCK_BYTES // (self.n_inputs * self.dtype.itemsize)
-            capacity = min(capacity, max(_MIN_BLOCK_ROWS, fitting))
-        threads = get_num_threads()
-        return engine.forward(
-            self.table,
-            self.parameters,
-            x,
-            outputs,
-            self.workspace(capacity, threads),
-            capacity,
-            capacity,
-            threads,
-            check,
-        )
+            block = min(block, max(_MIN_BLOCK_ROWS, fitting))
+        return self.network(block, block).forward(x, outputs, check)
 
     def predictor(self, capacity: int = _PREDICTOR_ROWS, *, frozen: bool = False) -> Predictor:
         """Return a predictor that takes up to `capacity` rows at a time.
 
-        With `frozen` it has a copy of the parameters, which training does not change.
+        With `frozen` it has copies of the parameters and buffers, which training does not change.
         """
-        threads = get_num_threads()
-        capacity = self.rows_per_block(capacity)
-        parameters = self.parameters
+        rows = self.rows_per_block(capacity)
+        parameters, buffers = self.parameters, self.buffers
         if frozen:
-            parameters = aligned_empty(len(parameters), self.dtype)
-            parameters[...] = self.parameters
-        workspace = self.workspace(capacity, threads)
-        return Predictor(self.table, parameters, workspace, capacity, threads)
+            parameters, buffers = _aligned_copy(parameters), _aligned_copy(buffers)
+        return Predictor(self.network(rows, rows, parameters=parameters, buffers=buffers))
 
     # Loss and gradients
 
@@ -178,69 +218,62 @@ class Plan:
         gradient, input_gradient, outputs : ndarray, optional
             Arrays to store these in.
         """
-        nothing, no_rows = _NOTHING[self.dtype], _NO_ROWS[self.dtype]
-        gradient = nothing if gradient is None else gradient
-        input_gradient = no_rows if input_gradient is None else input_gradient
         n = len(data.x)
-        threads = get_num_threads()
-        if not isinstance(loss, FunctionLoss):
+        divisor = float(n)
+        if reduction == "sum" and not loss.in_python:
             divisor = 1.0
-            if reduction == "weighted_mean" and data.sample_weight.size:
-                # Rows without weight have no loss either.
-                divisor = float(data.sample_weight.sum(dtype=np.float64)) or 1.0
-            elif reduction != "sum":
-                divisor = n
-            capacity = self.rows_per_block(n)
-            return engine.loss_and_gradient(
-                self.table,
-                self.parameters,
-                data.x,
-                data.targets,
-                data.labels,
-                data.sample_weight,
-                engine.LOSSES[loss.name],
-                loss.setting,
-                1 / divisor,
-                1 / divisor if divide_penalties else 1.0,
-                self.workspace(capacity, threads),
-                capacity,
-                gradient,
-                input_gradient,
-                no_rows if outputs is None else outputs,
-                threads,
-            )
-        penalty_scale = 1 / n if divide_penalties else 1.0
-        workspace = self.workspace(n, threads)
-        predicted = np.empty((n, self.n_outputs), self.dtype) if outputs is None else outputs
+        elif reduction == "weighted_mean" and data.sample_weight.size:
+            # Rows without weight have no loss either.
+            divisor = float(data.sample_weight.sum(dtype=np.float64)) or 1.0
         block = self.rows_per_block(n)
-        engine.forward(self.table, self.parameters, data.x, predicted, workspace, n, block, threads)
-        value, output_gradient = loss.value_and_gradient(data.targets, predicted)
-        engine.backward(
-            self.table,
-            self.parameters,
-            data.x,
-            output_gradient,
-            penalty_scale,
-            workspace,
-            n,
-            block,
-            gradient,
-            input_gradient,
-            threads,
+        evaluation = engine.Evaluation(
+            self.network(n if loss.in_python else block, block),
+            _examples(data),
+            objective_record(loss, reduction, divide_penalties),
+            _function(loss),
         )
-        return value + penalty_scale * self.penalty()
+        no_rows = _NO_ROWS[self.dtype]
+        return evaluation.evaluate(
+            divisor,
+            no_rows if outputs is None else outputs,
+            _NOTHING[self.dtype] if gradient is None else gradient,
+            no_rows if input_gradient is None else input_gradient,
+        )
 
     def penalty(self) -> float:
         """Return the sum of the layers' penalties."""
-        return engine.penalty(self.table, self.parameters)
-
-    def descended(self, gradient: NDArray[Any], learning_rate: float) -> NDArray[Any]:
-        """Return the parameters after a step of plain gradient descent; overwrites the gradient."""
-        stepped = self.parameters.copy()
-        _update(self, SGD(), learning_rate, 1, stepped, gradient, _NO_ROWS[self.dtype])
-        return stepped
+        return self.network(1, 1).penalty()
 
     # Training
+
+    def descend(self, data: Data, loss: Loss, learning_rate: float) -> bool:
+        """Make one step of plain gradient descent on all rows, without dropout.
+
+        Return whether it was finite. If not, nothing is changed.
+        """
+        n = len(data.x)
+        network = _network(
+            self._trained_table(),
+            self.parameters,
+            self.buffers,
+            (n, n, get_num_threads()),
+            training=False,
+        )
+        optimizer = SGD()
+        state = optimizer.start(len(self.parameters), self.dtype, learning_rate)
+        scratch = _scratch(self, stored=True)
+        run = engine.Run(
+            network,
+            _examples(data),
+            objective_record(loss, "mean"),
+            _function(loss),
+            optimizer_record(optimizer),
+            (state.moments, state.steps),
+            scratch,
+            n,
+        )
+        rates, totals = np.array([learning_rate]), np.empty(1)
+        return run.epochs(_NO_ORDER, _NO_SEEDS, rates, totals) == 1
 
     def learner(
         self, loss: Loss, state: OptimizerState, learning_rate: float, seed: int
@@ -250,34 +283,20 @@ class Plan:
         Parameters
         ----------
         loss : Loss
-            One that the engine computes.
         state : OptimizerState
         learning_rate : float
         seed : int
-            Seed of dropout, if there is any.
+            Seed of dropout; 0: there is none.
         """
-        n_parameters = len(self.parameters)
-        # To clip the norm of a gradient requires all of it.
-        n_gradient = n_parameters if state.optimizer.clip_norm is not None else 0
-        return Learner(
-            self.table,
-            self.parameters,
-            aligned_empty(self.n_inputs + self.n_outputs, self.dtype),
-            engine.LOSSES[loss.name],
-            loss.setting,
-            loss.takes_labels,
-            loss.low,
-            loss.high,
-            engine.OPTIMIZERS[state.optimizer.name],
-            _settings(state.optimizer),
-            learning_rate,
-            seed,
-            state.steps,
-            state.moments,
-            aligned_empty(n_gradient, self.dtype),
-            aligned_empty(n_parameters, self.dtype),
-            self.workspace(1, 1),
+        row = Data(
+            aligned_empty(self.n_inputs, self.dtype).reshape(1, -1),
+            aligned_empty(self.n_outputs, self.dtype).reshape(1, -1),
+            np.empty(0, np.intp),
+            _NOTHING[self.dtype],
+            is_row=True,
         )
+        job = Job(self, loss, state, 1, threads=1)
+        return Learner(job.run(row), loss.takes_labels, loss.low, loss.high, learning_rate, seed)
 
 
 class Job:
@@ -291,6 +310,8 @@ class Job:
     batch_size : int
     reduction, divide_penalties, recorded_scale
         As in `TrainingSettings`.
+    threads : int, optional
+        By default what `get_num_threads` returns.
     """
 
     def __init__(
@@ -300,153 +321,90 @@ class Job:
         state: OptimizerState,
         batch_size: int,
         *,
-        reduction: str,
-        divide_penalties: bool,
-        recorded_scale: float,
+        reduction: str = "mean",
+        divide_penalties: bool = False,
+        recorded_scale: float = 1.0,
+        threads: int | None = None,
     ) -> None:
         self.plan = plan
         self.loss = loss
         self.state = state
         self.batch_size = batch_size
-        self.reduction = reduction
-        self.divide_penalties = divide_penalties
-        self.recorded_scale = recorded_scale
-        self._block = plan.rows_per_block(batch_size)
-        # A function must get a whole batch, whose outputs are then kept for their gradient.
-        self._capacity = batch_size if loss.in_python else self._block
-        self._threads = get_num_threads()
-        self._workspace = plan.workspace(self._capacity, self._threads)
-        # If a batch is one block, each piece of a layer's gradient is used at once, and never stored as
-        # a whole, unless the norm of the whole gradient is needed.
-        stored = batch_size > self._capacity or state.optimizer.clip_norm is not None
-        stored = stored or loss.in_python
-        n_parameters = len(plan.parameters)
-        self._gradient = aligned_empty(n_parameters if stored else 0, plan.dtype)
-        self._settings = _settings(state.optimizer)
+        block = plan.rows_per_block(batch_size)
+        if plan.needs_whole_batch:
+            block = batch_size
+        # A function as loss must get a whole batch.
+        capacity = batch_size if loss.in_python else block
+        self._network = plan.training_network((capacity, block, threads or get_num_threads()))
+        self._objective = objective_record(loss, reduction, divide_penalties, recorded_scale)
+        self._settings = optimizer_record(state.optimizer)
+        # If a batch is one block, each piece of a layer's gradient is used at once, and never stored
+        # as a whole, unless the norm of the whole gradient is needed.
+        stored = batch_size > self._network.block or state.optimizer.clip_norm is not None
+        self._scratch = _scratch(plan, stored=stored)
 
     def epochs_per_call(self, n: int) -> int:
-        """Return how many epochs of `n` rows one call of `train` should take."""
+        """Return how many epochs of `n` rows one call of the engine should take."""
         if self.loss.in_python:
             return 1
         n_steps = math.ceil(n / self.batch_size)
         # A step has a cost of its own, and the optimizer one for each parameter.
         work = n * self.plan.row_work + n_steps * (100 + 10 * len(self.plan.parameters))
-        return max(1, _CALL_WORK // work)
+        return max(1, int(_CALL_WORK // work))
+
+    def run(self, data: Data) -> engine.Run:
+        """Return a run over these rows."""
+        return engine.Run(
+            self._network,
+            _examples(data),
+            self._objective,
+            _function(self.loss),
+            self._settings,
+            (self.state.moments, self.state.steps),
+            self._scratch,
+            self.batch_size,
+        )
 
     def train(
         self,
         data: Data,
         order: NDArray[np.intp] | None,
-        seeds: NDArray[np.uint64],
+        seeds: NDArray[np.uint64] | None,
         rates: NDArray[np.float64],
         totals: NDArray[np.float64],
-        finished: NDArray[Any],
+        watcher: Watcher | None = None,
     ) -> int:
         """Train for as many epochs as `totals` has room for; return how many of them stayed finite.
+
+        If an epoch does not finish, the model has the parameters and buffers from before it.
 
         Parameters
         ----------
         data : Data
         order : ndarray of shape (epochs, rows), or None
             The rows of each epoch; None: all, as they are.
-        seeds : ndarray of shape (epochs,), or empty
-            Seed of dropout for each epoch.
+        seeds : ndarray of shape (epochs,), or None
+            Seed of dropout for each epoch; None: there is none.
         rates : ndarray
             The learning rate of each step, or one for all.
         totals : ndarray of shape (epochs,)
             Set to the total loss of each finished epoch.
-        finished : ndarray
-            Set to the parameters before the last epoch that was begun. If it did not finish, the model
-            has these parameters again.
+        watcher : Watcher, optional
         """
-        plan = self.plan
-        return engine.train(
-            plan.table,
-            plan.parameters,
-            data.x,
-            data.targets,
-            data.labels,
-            data.sample_weight,
-            engine.LOSSES[self.loss.name],
-            self.loss.setting,
-            engine.REDUCTIONS[self.reduction],
-            self.divide_penalties,
-            self.recorded_scale,
+        return self.run(data).epochs(
             _NO_ORDER if order is None else order,
-            seeds,
-            self.batch_size,
-            engine.OPTIMIZERS[self.state.optimizer.name],
-            self._settings,
+            _NO_SEEDS if seeds is None else seeds,
             rates,
-            self.state.steps,
-            self.state.moments,
-            self._gradient,
-            finished,
-            self._workspace,
-            self._capacity,
             totals,
-            self._threads,
+            watcher,
         )
 
-    def train_batch(self, data: Data, rate: float, dropout_key: int) -> float:
-        """Make one step with a function as loss; return what the batch adds to the epoch's total.
-
-        Parameters
-        ----------
-        data : Data
-            The rows of the batch.
-        rate : float
-            Learning rate.
-        dropout_key : int
-            Seed of the batch's dropout; 0: there is no dropout.
-        """
-        assert isinstance(self.loss, FunctionLoss)
-        plan, x = self.plan, data.x
-        outputs = np.empty((len(x), plan.n_outputs), plan.dtype)
-        engine.forward(
-            plan.table,
-            plan.parameters,
-            x,
-            outputs,
-            self._workspace,
-            self._capacity,
-            self._block,
-            self._threads,
-            False,
-            dropout_key,
-        )
-        value, gradient = self.loss.value_and_gradient(data.targets, outputs)
-        penalty_scale = 1 / len(x) if self.divide_penalties else 1.0
-        value += penalty_scale * plan.penalty()
-        if not math.isfinite(value):
-            return value
-        engine.backward(
-            plan.table,
-            plan.parameters,
-            x,
-            gradient,
-            penalty_scale,
-            self._workspace,
-            self._capacity,
-            self._block,
-            self._gradient,
-            _NO_ROWS[plan.dtype],
-            self._threads,
-            dropout_key != 0,
-        )
-        self.state.steps += 1
-        number = int(self.state.steps[0])
-        _update(
-            plan,
-            self.state.optimizer,
-            rate,
-            number,
-            plan.parameters,
-            self._gradient,
-            self.state.moments,
-        )
-        # The function has done the reduction already.
-        return value if self.reduction == "sum" else value * len(x)
+    def undo(self) -> None:
+        """Set parameters and buffers to what they were before the last epoch that was begun."""
+        _, finished = self._scratch
+        n_parameters = len(self.plan.parameters)
+        np.copyto(self.plan.parameters, finished[:n_parameters])
+        np.copyto(self.plan.buffers, finished[n_parameters:])
 
 
 def shuffled(rng: np.random.Generator, count: int, n: int) -> NDArray[np.intp]:
@@ -462,66 +420,45 @@ def all_finite(*arrays: NDArray[Any]) -> bool:
     return all(engine.all_finite(array.reshape(-1)) for array in arrays if array.size)
 
 
-def _update(
-    plan: Plan,
-    optimizer: Optimizer,
-    rate: float,
-    number: int,
+# What the engine reads
+
+
+def _network(
+    table: NDArray[Any],
     parameters: NDArray[Any],
-    gradient: NDArray[Any],
-    moments: NDArray[Any],
-) -> None:
-    """Make a step of the optimizer, its `number`-th from 1."""
-    engine.apply_update(
-        plan.table,
-        engine.OPTIMIZERS[optimizer.name],
-        _settings(optimizer),
-        rate,
-        number,
-        parameters,
-        gradient,
-        moments,
-        get_num_threads(),
+    buffers: NDArray[Any],
+    layout: tuple[int, int, int],
+    *,
+    training: bool,
+) -> engine.Network:
+    """Return a table of operations, laid over these arrays and a new workspace.
+
+    `layout` is the number of rows that the workspace has room for, that of a block, and that of threads.
+    """
+    size, _ = engine.measure(table, layout, training, parameters.dtype)
+    workspace = aligned_empty(size, parameters.dtype)
+    return engine.Network(table, parameters, buffers, workspace, layout, training)
+
+
+def _function(loss: Loss) -> Callable[[NDArray[Any], NDArray[Any]], Any] | None:
+    """Return what the engine calls for a loss; None: it computes the loss itself."""
+    return loss.value_and_gradient if isinstance(loss, FunctionLoss) else None
+
+
+def _examples(data: Data) -> tuple[NDArray[Any], ...]:
+    return data.x, data.targets, data.labels, data.sample_weight
+
+
+def _scratch(plan: Plan, *, stored: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return memory for a gradient, if it is stored, and for a copy of all parameters and buffers."""
+    n_parameters = len(plan.parameters)
+    return (
+        aligned_empty(n_parameters if stored else 0, plan.dtype),
+        aligned_empty(n_parameters + len(plan.buffers), plan.dtype),
     )
 
 
-def _settings(optimizer: Optimizer) -> NDArray[np.float64]:
-    """Return the settings of an optimizer as the engine reads them."""
-    names = _OPTIMIZER_SETTINGS[optimizer.name]
-    settings = np.zeros(engine.OPTIMIZER_SETTINGS)
-    settings[:3] = optimizer.weight_decay, optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
-    settings[3 : 3 + len(names)] = [float(getattr(optimizer, name)) for name in names]
-    return settings
-
-
-def _table(layers: Sequence[Any], first_parameter: int) -> NDArray[np.intp]:
-    """Return a row for each layer, as `Layer` in `_core/passes.pxd` describes it."""
-    table = np.empty((len(layers), engine.PROGRAM_COLUMNS), np.intp)
-    offset, outputs = first_parameter, 0
-    for i, layer in enumerate(layers):
-        code = engine.ACTIVATIONS[layer.activation]
-        # The loss may be combined with the activation of the last layer, and starts from its input z.
-        keeps_z = engine.keeps_preactivation(code) or i == len(layers) - 1
-        room = engine.row_room(layer.n_neurons)
-        preactivations = outputs + room if keeps_z else outputs
-        after = preactivations + room
-        table[i, :_FIRST_DOUBLE] = (
-            layer.n_inputs,
-            layer.n_neurons,
-            code,
-            offset,
-            offset + layer.n_inputs * layer.n_neurons if layer.bias else -1,
-            outputs,
-            preactivations,
-            after if layer.drops else outputs,
-            after + room if layer.drops else outputs,
-        )
-        table[i, _FIRST_DOUBLE:].view(np.float64)[:] = (
-            layer.dropout,
-            layer.l1,
-            layer.l2,
-            layer.max_norm or 0.0,
-        )
-        offset += layer.n_parameters
-        outputs = after + 2 * room if layer.drops else after
-    return table
+def _aligned_copy(array: NDArray[Any]) -> NDArray[Any]:
+    copied = aligned_empty(len(array), array.dtype)
+    copied[...] = array
+    return copied

@@ -45,6 +45,8 @@ class Activation(Record):
         Whether outputs are probabilities of classes.
     last_only : bool
         Whether only the last layer can have it.
+    is_identity : bool
+        Whether outputs are inputs, so that there is nothing to compute.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Activation(Record):
     doubles_variance: bool = False
     is_probability: bool = False
     last_only: bool = False
+    is_identity: bool = False
 
 
 # Minima of gelu and silu, rounded down.
@@ -65,7 +68,7 @@ _SELU_LOW = -1.7580993408473766
 ACTIVATIONS = {
     activation.name: activation
     for activation in (
-        Activation("linear"),
+        Activation("linear", is_identity=True),
         Activation("sigmoid", 0.0, 1.0, is_probability=True),
         Activation("tanh", -1.0, 1.0),
         Activation("relu", 0.0, doubles_variance=True),

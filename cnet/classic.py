@@ -1,13 +1,13 @@
-"""The full-batch tutorial's two classes, on cnet's engine.
+"""The two classes of the full-batch tutorial, computed by cnet's engine.
 
-A tutorial script runs on them with only the import changed::
+A script from the tutorial runs with them if only its import is changed::
 
     from cnet.classic import Layer, NeuralNetwork
 
-Everything is float64; every neuron is a sigmoid without bias; the learning rate is 1 and a step follows
-the gradient summed over all rows. The weights come from NumPy's global random numbers, so that
-``numpy.random.seed`` gives the tutorial's own start. Where the tutorial has two layers, here any number
-will do.
+Everything is float64. All neurons are sigmoids without bias. The learning rate is 1, and each step
+follows the gradient summed over all rows. The weights come from NumPy's global random numbers, so that
+``numpy.random.seed`` gives the same initial weights as in the tutorial. The tutorial has two layers;
+here any number is allowed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import re
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from cnet import layers as cnet_layers
 from cnet import network
 from cnet._arrays import as_weights
 from cnet._checks import as_integer
-from cnet.layers import Layer as _Layer
 
 _LAYER_NAME = re.compile(r"layer([0-9]+)")
 
@@ -37,22 +37,22 @@ class Layer:
     Raises
     ------
     ValueError
-        Where a number is below 1.
+        If a number is below 1.
     TypeError
-        Where a number is not an integer.
+        If a number is not an integer.
     """
 
     def __init__(self, n_inputs: int, n_neurons: int) -> None:
-        self._layer = _Layer(n_inputs, n_neurons, "sigmoid", bias=False, init="zeros")
+        self._layer = cnet_layers.Layer(n_inputs, n_neurons, "sigmoid", bias=False, init="zeros")
         self._drawn = 2 * np.random.random((self._layer.n_inputs, self._layer.n_neurons)) - 1
 
     @property
     def synaptic_weights(self) -> NDArray[np.float64]:
-        """Weights, of shape (n_inputs, n_neurons): writable; setting them copies into them."""
+        """Weights, of shape (n_inputs, n_neurons): a writable array. Setting it copies into it."""
         return self._layer.weights if self._layer.attached else self._drawn
 
     @synaptic_weights.setter
-    def synaptic_weights(self, values: Any) -> None:
+    def synaptic_weights(self, values: ArrayLike) -> None:
         view = self.synaptic_weights
         view[...] = as_weights("synaptic_weights", values, view.shape, view.dtype)
 
@@ -63,14 +63,14 @@ class NeuralNetwork:
     Parameters
     ----------
     *layers : Layer
-        The tutorial's ``layer1, layer2``, or any number of them.
+        The tutorial's ``layer1, layer2``, or any number of layers.
 
     Raises
     ------
     ValueError
-        Where there are none, they do not fit together, or one is in another network.
+        If there are no layers, if they do not fit together, or if one is part of another network.
     TypeError
-        Where one is not a Layer.
+        If one is not a Layer.
     """
 
     def __init__(self, *layers: Layer) -> None:
@@ -98,8 +98,14 @@ class NeuralNetwork:
             return layers[int(found[1]) - 1]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def forward_propagate(self, inputs: Any) -> tuple[NDArray[np.float64], ...]:
-        """Return the outputs of every layer: for two layers the hidden and the output.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # The copied network has layers of its own.
+        for layer, own in zip(self.layers, self._network.layers, strict=True):
+            layer._layer = own
+
+    def forward_propagate(self, inputs: ArrayLike) -> tuple[NDArray[np.float64], ...]:
+        """Return the outputs of every layer: those of the hidden and the output layer if there are two.
 
         Parameters
         ----------
@@ -111,15 +117,15 @@ class NeuralNetwork:
         """
         return tuple(self._network.activations(inputs))
 
-    def train(self, inputs: Any, outputs: Any, iterations: int) -> None:
-        """Train by gradient descent on all rows at once, and print how far it has come.
+    def train(self, inputs: ArrayLike, outputs: ArrayLike, iterations: int) -> None:
+        """Train by gradient descent on all rows at once, and print the progress.
 
         Parameters
         ----------
         inputs : array-like of shape (n, n_inputs)
-        outputs : array-like of shape (n, n_outputs), or (n,) for one output
+        outputs : array-like of shape (n, n_outputs), or (n,) for a single output
         iterations : int
-            How many steps to make; 0 or more.
+            Number of steps, 0 or more.
         """
         iterations = as_integer("iterations", iterations, 0)
         done = 0
@@ -141,5 +147,5 @@ class NeuralNetwork:
             print(f"Training: {10 * tenth} %" if tenth < 10 else "Training complete - 100%!")
 
     def print_weights(self) -> None:
-        """Print every layer's weights."""
+        """Print the weights of every layer."""
         self._network.print_weights()

@@ -33,7 +33,6 @@ class Inference:
     """
 
     trainer: Trainer
-    _n_inputs: int | None
 
     @property
     def layers(self) -> tuple[Any, ...]:
@@ -44,7 +43,7 @@ class Inference:
     @property
     def model(self) -> Model:
         """The layers and their values, as an object that can be written to a dict."""
-        return self._plan().model
+        return self.trainer.plan.model
 
     @property
     def parameters(self) -> NDArray[Any]:
@@ -52,12 +51,12 @@ class Inference:
 
         ``layers[i].weights`` and ``.biases`` are views of it.
         """
-        return self._plan().parameters
+        return self.trainer.plan.parameters
 
     @property
     def buffers(self) -> NDArray[Any]:
         """All values that are not trained, such as running averages: one writable array."""
-        return self._plan().model.buffers
+        return self.trainer.plan.model.buffers
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -68,18 +67,6 @@ class Inference:
     def history(self) -> History | None:
         """What the last call of `train` recorded, also if it ended with an exception."""
         return self.trainer.history
-
-    def _plan(self) -> Plan:
-        """Return the plan, or raise ValueError with what is missing."""
-        plan = self.trainer.committed.plan
-        if plan is None:
-            missing = (
-                "add_layer(n_inputs, input_layer=True) and then add_layer(n_neurons)"
-                if self._n_inputs is None
-                else "add_layer(n_neurons) after the input layer"
-            )
-            raise ValueError(f"the network has no layers; call {missing}")
-        return plan
 
     # Prediction
 
@@ -100,14 +87,14 @@ class Inference:
         ValueError
             If x has the wrong shape, no rows, or values that are not finite numbers.
         """
-        plan = self.trainer.committed.plan
-        if plan is not None and plan.row_predictor is not None:
-            row = plan.row_predictor.row(x)
+        predictor = self.trainer.row_predictor
+        if predictor is not None:
+            row = predictor.row(x)
             if row is not None:
                 return row
         outputs = self._predict(x, "x")
-        if outputs.ndim == 1 and plan is not None and plan.row_predictor is None:
-            plan.row_predictor = plan.predictor(1)
+        if outputs.ndim == 1 and predictor is None:
+            self.trainer.prepare_row()
         return outputs
 
     def forward_propagate(self, inputs: ArrayLike) -> NDArray[Any]:
@@ -134,7 +121,7 @@ class Inference:
         ValueError
             If the network has no layers.
         """
-        return self._plan().predictor(frozen=True)
+        return self.trainer.plan.predictor(frozen=True)
 
     def _predict(self, x: ArrayLike, name: str) -> NDArray[Any]:
         outputs, is_row = self._outputs(x, name)
@@ -142,7 +129,7 @@ class Inference:
 
     def _outputs(self, x: ArrayLike, name: str) -> tuple[NDArray[Any], bool]:
         """Return the outputs, of shape (n, n_outputs), and whether x was given as a single row."""
-        plan = self._plan()
+        plan = self.trainer.plan
         # The engine looks for values that are not finite, which saves a pass over memory.
         rows, is_row = as_inputs(x, plan.n_inputs, self.dtype, name, check=False)
         outputs = plan.forward_of_finite(rows)
@@ -153,7 +140,7 @@ class Inference:
         return outputs, is_row
 
     def predict_class(self, x: ArrayLike) -> NDArray[np.intp] | np.intp:
-        """Return the class of each row: the index of the largest output, or whether a single one is > 0.5.
+        """Return the class of each row: the largest output, or whether a single output is above 0.5.
 
         Parameters
         ----------
@@ -179,11 +166,11 @@ class Inference:
         list of ndarray of shape (n, n_neurons), or (n_neurons,) for a single row
             One for each of `layers`.
         """
-        model = self._plan().model
-        rows, is_row = as_inputs(x, model.n_inputs, self.dtype)
+        plan = self.trainer.plan
+        rows, is_row = as_inputs(x, plan.n_inputs, self.dtype)
         found = []
-        for layer in model.layers:
-            rows = Plan(model, [layer]).forward(rows)
+        for of_layer in plan.of_layers():
+            rows = of_layer.forward(rows)
             found.append(rows[0] if is_row else rows)
         return found
 
@@ -215,9 +202,9 @@ class Inference:
         Returns
         -------
         dict
-            "loss", which includes the layers' penalties; the metrics by name; and, if the output activation
-            is sigmoid or softmax, "accuracy": the fraction of rows whose `predict_class` is right, or,
-            if rows of y have several 1s or none, whose labels are all right.
+            "loss", which includes the layers' penalties; the metrics by name; and "accuracy", if the
+            output activation is sigmoid or softmax: the fraction of rows whose `predict_class` is right,
+            or, if rows of y have several 1s or none, whose labels are all right.
         """
         found_metrics = metric_functions.resolve_metrics(metrics)
         plan, used_loss, data = self._objective(x, y, loss, reduction, sample_weight)
@@ -290,7 +277,6 @@ class Inference:
         names: tuple[str, str, str] = ("x", "y", "sample_weight"),
     ) -> tuple[Plan, Loss, Data]:
         """Check the arguments that the methods with a loss have in common."""
-        self._plan()
         as_choice("reduction", reduction, REDUCTIONS)
         return self.trainer.objective(x, y, loss, sample_weight, names)
 
@@ -304,4 +290,4 @@ class Inference:
         print(_describe.summary(self.layers, self.dtype))
 
     def __repr__(self) -> str:
-        return _describe.represent(self.layers, self._n_inputs, self.dtype)
+        return _describe.represent(self.layers, self.trainer.n_inputs, self.dtype)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cnet._checks import as_number, as_settings, listed
 from cnet._records import Record
+from cnet.activations import ActivationName
 
 LossFunction: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], tuple[float, NDArray[Any]]]
 LossName: TypeAlias = Literal[
@@ -55,7 +56,7 @@ class Loss(Record):
     """
 
     name: ClassVar[str]
-    activations: ClassVar[tuple[str, ...] | None] = None
+    activations: ClassVar[tuple[ActivationName, ...] | None] = None
     default_for: ClassVar[tuple[str, ...]] = ()
     low: ClassVar[float] = -np.inf
     high: ClassVar[float] = np.inf
@@ -73,7 +74,7 @@ class Loss(Record):
         return 1.0
 
     def constant(self, targets: NDArray[Any]) -> NDArray[np.float64] | None:
-        """Return what scikit-learn's loss of each row has in addition, which depends on the targets only.
+        """Return the terms of scikit-learn's loss, for each row, that depend on the targets only.
 
         Returns
         -------
@@ -81,6 +82,12 @@ class Loss(Record):
             None: nothing.
         """
         return None
+
+    def value_and_gradient(
+        self, targets: NDArray[Any], outputs: NDArray[Any]
+    ) -> tuple[float, NDArray[Any]]:
+        """Return the loss of a whole batch and its gradient, if the loss is computed in Python."""
+        raise NotImplementedError
 
     def supports(self, activation: str) -> bool:
         """Return whether the loss can be used with this output activation."""
@@ -208,14 +215,14 @@ class FunctionLoss(Loss):
         ``function(y_true, y_pred) -> (value, gradient)``, called with arrays of shape (n, n_outputs).
     """
 
-    name = "function"
+    name = "in_python"
     in_python = True
     function: LossFunction
 
     def value_and_gradient(
         self, targets: NDArray[Any], outputs: NDArray[Any]
     ) -> tuple[float, NDArray[Any]]:
-        """Call the function and check what it returns.
+        """Call the function with arrays that it may change, and check what it returns.
 
         Returns
         -------
@@ -228,8 +235,7 @@ class FunctionLoss(Loss):
             If the function returns anything but a number and an array of that shape.
         """
         expected = f"(value, gradient): a number and an array of shape {outputs.shape}"
-        # Copies, so that the function cannot change the user's targets or the outputs.
-        result = self.function(targets.copy(), outputs.copy())
+        result = self.function(targets, outputs)
         try:
             value, gradient = result
             value = float(value)

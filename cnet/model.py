@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from cnet._arrays import aligned_empty, as_dtype
 from cnet._checks import check_keys
-from cnet.activations import ACTIVATIONS
-from cnet.layers import BaseLayer, layer_from_config
+from cnet.layers import BaseLayer, Place, check_fit, layer_from_config
 from cnet.layers.base import Views
 
 # Version of the format of `Model.to_dict`.
@@ -61,26 +60,34 @@ class Model:
     def __init__(self, layers: Iterable[BaseLayer], dtype: np.dtype[Any]) -> None:
         self.layers = tuple(layers)
         self.dtype = dtype
-        names = _names(self.layers)
-        _check_fit(self.layers, names)
+        check_fit(self.layers)
+        _check_names(self.layers)
         self.n_inputs = self.layers[0].n_inputs
         self.n_outputs = self.layers[-1].n_neurons
-        self.parameters = _allocated(sum(layer.n_parameters for layer in self.layers), dtype)
+        walked = [layer for _, layer in _walk(self.layers)]
+        tensors = [layer.tensors() for layer in walked]
+        buffers = [layer.buffers() for layer in walked]
+        n_parameters = sum(math.prod(shape) for shapes in tensors for shape in shapes.values())
+        n_buffered = sum(math.prod(shape) for found in buffers for shape, _ in found.values())
+        self.parameters = _allocated(n_parameters, dtype)
         self.parameters[...] = 0
-        buffered = _shapes(self.layers, _buffer_shapes)
-        self.buffers = aligned_empty(sum(map(math.prod, buffered.values())), dtype)
+        self.buffers = aligned_empty(n_buffered, dtype)
         self._views: dict[BaseLayer, Views] = {}
-        self._offsets: dict[BaseLayer, int] = {}
-        start = first_buffer = 0
-        for _, layer in _walk(self.layers):
-            self._offsets[layer] = start
-            tensors = _split(self.parameters, start, layer.tensors())
-            buffers = _split(self.buffers, first_buffer, _buffer_shapes(layer))
-            for name, (_, value) in layer.buffers().items():
-                buffers[name][...] = value
-            self._views[layer] = tensors | buffers
-            start += sum(view.size for view in tensors.values())
-            first_buffer += sum(view.size for view in buffers.values())
+        self._places: dict[BaseLayer, Place] = {}
+        start = first = 0
+        for number, (layer, shapes, found) in enumerate(zip(walked, tensors, buffers, strict=True)):
+            self._places[layer] = Place(number, start, first)
+            views = {}
+            for name, shape in shapes.items():
+                end = start + math.prod(shape)
+                views[name] = self.parameters[start:end].reshape(shape)
+                start = end
+            for name, (shape, value) in found.items():
+                end = first + math.prod(shape)
+                views[name] = self.buffers[first:end].reshape(shape)
+                views[name][...] = value
+                first = end
+            self._views[layer] = views
 
     def all_layers(self) -> Iterator[BaseLayer]:
         """Iterate over all layers, each followed by the layers that it consists of."""
@@ -90,9 +97,9 @@ class Model:
         """Return the tensors and buffers of a layer by name, or None if it is not in the model."""
         return self._views.get(layer)
 
-    def offsets(self, layer: BaseLayer) -> int:
-        """Return the index of a layer's first value in `parameters`."""
-        return self._offsets[layer]
+    def place(self, layer: BaseLayer) -> Place:
+        """Return where a layer's values are in `parameters` and `buffers`."""
+        return self._places[layer]
 
     @property
     def drops(self) -> bool:
@@ -169,7 +176,9 @@ class Model:
         if not isinstance(configs, (list, tuple)) or not configs:
             raise ValueError(f"layers must be a list of one or more layers, got {configs!r}")
         layers = [layer_from_config(config) for config in configs]
-        # Before the model is allocated, because damaged sizes may be very large.
+        # Everything is checked before the model is allocated, because damaged sizes may be very large.
+        check_fit(layers)
+        _check_names(layers)
         tensors = _checked("tensors", description, _shapes(layers, _tensor_shapes), dtype)
         buffers = _checked("buffers", description, _shapes(layers, _buffer_shapes), dtype)
         model = cls(layers, dtype)
@@ -213,31 +222,13 @@ def _shapes(layers: Sequence[BaseLayer], of: Callable[[BaseLayer], Shapes]) -> S
     }
 
 
-def _split(values: NDArray[Any], start: int, shapes: Shapes) -> dict[str, NDArray[Any]]:
-    """Return consecutive parts of a flat array, from `start` on, as views of these shapes."""
-    views = {}
-    for name, shape in shapes.items():
-        end = start + math.prod(shape)
-        views[name] = values[start:end].reshape(shape)
-        start = end
-    return views
-
-
-def _check_fit(layers: Sequence[BaseLayer], names: Sequence[str]) -> None:
-    for i, layer in enumerate(layers[1:], 1):
-        before = layers[i - 1]
-        if layer.n_inputs != before.n_neurons:
-            raise ValueError(
-                f"layer {i + 1} must take {before.n_neurons} inputs, as many as layer {i} has "
-                f"neurons, got {layer.n_inputs}"
-            )
-        if ACTIVATIONS[before.activation].last_only:
-            raise ValueError(
-                f"{before.activation} must be the last layer's activation; no layer can follow"
-            )
+def _check_names(layers: Sequence[BaseLayer]) -> None:
+    names = _names(layers)
     for i, name in enumerate(names):
         if name in names[:i]:
             raise ValueError(f"name must be unique among the layers, got {name!r} twice")
+    for layer in layers:
+        _check_names(layer.children)
 
 
 def _allocated(n_parameters: int, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -13,19 +13,18 @@ from cnet._arrays import DType, as_dtype
 from cnet._checks import as_flag, as_integer, as_number
 from cnet._epochs import Reduction, TrainingSettings
 from cnet._pickling import trainer_from_dict, trainer_to_dict
-from cnet.activations import ActivationName
+from cnet.building import Building
 from cnet.callbacks import Callbacks, as_callbacks
 from cnet.data import ClassWeight, Data, DenseRows, validation_rows, with_class_weight
 from cnet.history import DivergenceError, History
 from cnet.inference import AnyLoss, Inference
-from cnet.initializers import Initializer, InitializerName
-from cnet.layers import MAX_NEURONS, BaseLayer, Layer
+from cnet.layers import BaseLayer
 from cnet.losses import Loss
 from cnet.metrics import Metrics, resolve_metrics
 from cnet.optimizers import Optimizer, OptimizerName
 from cnet.progress import Verbose, as_verbose
 from cnet.recording import Evaluator
-from cnet.schedules import RateFunction, Schedule, resolve_schedule
+from cnet.schedules import RateFunction, Schedule, ScheduleName, resolve_schedule
 from cnet.training import Trainer
 
 Seed: TypeAlias = (
@@ -42,7 +41,7 @@ ValidationData: TypeAlias = (
 AnyOptimizer: TypeAlias = OptimizerName | Optimizer
 
 
-class NeuralNetwork(Inference):
+class NeuralNetwork(Building, Inference):
     """A fully connected network.
 
     Parameters
@@ -83,96 +82,7 @@ class NeuralNetwork(Inference):
                 f"got {seed!r}"
             ) from error
         self.trainer = Trainer(as_dtype(dtype), rng)
-        self._n_inputs: int | None = None
-        for layer in layers:
-            if not isinstance(layer, BaseLayer):
-                raise TypeError(f"layers must be cnet.Layer objects, got {layer!r}")
-        if layers:
-            self._extend(layers)
-
-    # Layers
-
-    def add_layer(
-        self,
-        num_neurons: int,
-        activation: ActivationName = "sigmoid",
-        input_layer: bool = False,
-        *,
-        bias: bool = True,
-        init: InitializerName | Initializer = "auto",
-        name: str | None = None,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        max_norm: float | None = None,
-        dropout: float = 0.0,
-    ) -> Self:
-        """Add a layer after the others. The first one only sets the number of inputs.
-
-        The weights of the layer are initialized at once. `parameters` becomes a new, longer array, and
-        the optimizer's state is reset.
-
-        Parameters
-        ----------
-        num_neurons : int
-            Number of neurons, or number of inputs for the input layer.
-        activation : str, default "sigmoid"
-            See `Layer`. The input layer has none.
-        input_layer : bool, default False
-            Must be True for the first layer, and only for it.
-        bias, init, name, l1, l2, max_norm, dropout
-            See `Layer`. The last four are not for the input layer.
-
-        Returns
-        -------
-        NeuralNetwork
-            The network itself, so that calls can be chained.
-
-        Raises
-        ------
-        ValueError
-            If the first layer is not an input layer or a later one is, if the layer before it has
-            softmax, if a number is out of range, or if a name is unknown.
-        MemoryError
-            If there is not enough memory for the weights.
-        """
-        num_neurons = as_integer("num_neurons", num_neurons, 1, MAX_NEURONS)
-        n_inputs = self.layers[-1].n_neurons if self.layers else (self._n_inputs or 1)
-        layer = Layer(
-            n_inputs,
-            num_neurons,
-            activation,
-            bias=bias,
-            init=init,
-            name=name,
-            l1=l1,
-            l2=l2,
-            max_norm=max_norm,
-            dropout=dropout,
-        )
-        if as_flag("input_layer", input_layer):
-            for setting, value in layer.regularization.items():
-                raise ValueError(
-                    f"{setting} must not be set for the input layer, which has no weights and passes "
-                    f"on its inputs unchanged, got {value:g}"
-                )
-            if self._n_inputs is not None:
-                raise ValueError(
-                    f"input_layer must be True for the first layer only; this network has "
-                    f"{self._n_inputs} inputs already"
-                )
-            self._n_inputs = num_neurons
-            return self
-        if self._n_inputs is None:
-            raise ValueError(
-                "input_layer must be True for the first layer: start with "
-                "add_layer(n_inputs, input_layer=True)"
-            )
-        self._extend([layer])
-        return self
-
-    def _extend(self, layers: Sequence[BaseLayer]) -> None:
-        self.trainer.extend(layers)
-        self._n_inputs = self.model.n_inputs
+        self.add(*layers)
 
     # Training
 
@@ -193,7 +103,7 @@ class NeuralNetwork(Inference):
         validation_data: ValidationData = None,
         validation_split: float = 0.0,
         metrics: Metrics = (),
-        schedule: str | Schedule | RateFunction | None = None,
+        schedule: ScheduleName | Schedule | RateFunction | None = None,
         verbose: Verbose = True,
         callbacks: Callbacks = (),
     ) -> History:
@@ -246,13 +156,13 @@ class NeuralNetwork(Inference):
         metrics : str, callable, iterable or dict of them, default ()
             What to compute after each epoch, on the training and the validation data: accuracy, mae,
             mse, rmse; with scikit-learn also auc, balanced_accuracy, f1, log_loss, precision, r2 and
-            recall (the mean over the classes if there are more than two); or functions ``metric(y_true,
-            y_pred) -> float``. These get labels or targets, and the outputs, both of shape (n,) for a
-            single output. A dict gives them other names.
+            recall (the mean over the classes if there are more than two); or functions
+            ``metric(y_true, y_pred) -> float``. These get labels or targets, and the outputs, both of
+            shape (n,) for a single output. A dict gives them other names.
         schedule : str, Schedule or callable, optional
             How the learning rate changes: constant, "step(every, factor)", "exponential(factor)",
-            "cosine(warmup)", one_cycle, reduce_on_plateau, an object such as ``cnet.Cosine(warmup=5)``, or a
-            function of the epoch, from 0, or of the epoch and the last rate, that returns the rate.
+            "cosine(warmup)", one_cycle, reduce_on_plateau, an object such as ``cnet.Cosine(warmup=5)``,
+            or a function of the epoch, from 0, or of the epoch and the last rate, that returns the rate.
         verbose : bool or "bar", default True
             True, 1 or 2: print a line after each epoch, with its number, its total error (for
             squared_error the sum of squared differences, otherwise the sum of the rows' losses, each
@@ -282,7 +192,6 @@ class NeuralNetwork(Inference):
             training starts.
         """
         trainer = self.trainer
-        self._plan()
         used_optimizer, rate = trainer.resolve_optimizer(optimizer, learning_rate)
         epochs = as_integer("epochs", epochs, 0)
         batch_size = None if batch_size is None else as_integer("batch_size", batch_size, 1)
@@ -368,7 +277,6 @@ class NeuralNetwork(Inference):
             If the loss, a weight or the optimizer's state would not be finite. The weights are
             unchanged.
         """
-        self._plan()
         return self.trainer.train_one(x, y, learning_rate, optimizer, loss)
 
     def backward_propagate(
@@ -401,17 +309,13 @@ class NeuralNetwork(Inference):
         plan, loss, data = self._objective(inputs, expected_outputs, None, "mean", None, names)
         if len(data.x) != 1:
             raise ValueError(f"inputs must be a single row, got {len(data.x)}")
-        gradient = np.empty_like(plan.parameters)
-        outputs = np.empty((1, plan.n_outputs), self.dtype)
-        plan.loss(data, loss, reduction="mean", gradient=gradient, outputs=outputs)
-        stepped = plan.descended(gradient, rate)
-        if not np.isfinite(stepped).all():
+        outputs = plan.forward(data.x)
+        if not plan.descend(data, loss, rate):
             raise DivergenceError(
                 f"a step with learning rate {rate:g} would make a weight infinite or NaN",
                 0,
                 History(loss=[]),
             )
-        plan.parameters[...] = stepped
         return outputs.reshape(-1)
 
     def _as_validation(self, given: Any, loss: Loss) -> Data | None:

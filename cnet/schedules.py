@@ -22,6 +22,10 @@ from cnet.optimizers import OptimizerState
 
 Rates: TypeAlias = NDArray[np.float64]
 RateFunction: TypeAlias = Callable[..., float]
+ScheduleName: TypeAlias = Literal[
+    "constant", "step", "exponential", "cosine", "one_cycle",
+    "reduce_on_plateau", "inverse_scaling", "adaptive",
+]  # fmt: skip
 
 # The smallest share of the learning rate that `InverseScaling` leaves: momentum is multiplied by the
 # inverse when the rate falls, and must not overflow.
@@ -351,19 +355,12 @@ class FunctionSchedule(Schedule):
 
 
 _CLASSES: tuple[type[Schedule], ...] = (
-    Constant,
-    StepDecay,
-    ExponentialDecay,
-    Cosine,
-    OneCycle,
-    ReduceOnPlateau,
-    InverseScaling,
-    Adaptive,
-)
+    Constant, StepDecay, ExponentialDecay, Cosine, OneCycle, ReduceOnPlateau, InverseScaling, Adaptive,
+)  # fmt: skip
 SCHEDULES = {schedule.name: schedule for schedule in _CLASSES}
 
 
-def resolve_schedule(schedule: str | Schedule | RateFunction | None) -> Schedule | None:
+def resolve_schedule(schedule: ScheduleName | Schedule | RateFunction | None) -> Schedule | None:
     """Return the schedule for an object, a name or a function; None: the rate does not change."""
     if schedule is None:
         return None
@@ -388,8 +385,8 @@ class Scheduler:
 
     Attributes
     ----------
-    rate : float
-        The learning rate of the next epoch, or with a schedule that gives all rates in advance, `base`.
+    learning_rate : float
+        The rate of the next epoch, or `base` with a schedule that gives the rates of all steps.
     n_rows : int
         Rows seen so far, in all epochs. It can be set.
     monitor : str or None
@@ -404,9 +401,9 @@ class Scheduler:
         *,
         watch: bool = True,
     ) -> None:
-        self.schedule = schedule if schedule is not None else Constant()
+        self.follow(schedule)
         self.base = base
-        self.rate = base
+        self.learning_rate = base
         self.state = state
         self.watch = watch
         self.n_rows = 0
@@ -443,8 +440,8 @@ class Scheduler:
     def rates(self, first: int, count: int) -> Rates:
         """Return the rates of all steps of `count` epochs from `first` on, or one rate for all steps."""
         if self.schedule.changes != "step":
-            self.rate = self.schedule.before_epoch(first, self.rate)
-            return np.array([self.rate])
+            self.learning_rate = self.schedule.before_epoch(first, self.learning_rate)
+            return np.array([self.learning_rate])
         steps = np.arange(first * self._n_steps, (first + count) * self._n_steps)
         found = self.schedule.rates(self.base, steps, self._n_steps, self._epochs)
         rates = np.asarray(found, np.float64)
@@ -459,7 +456,7 @@ class Scheduler:
     def observe(self, logs: Mapping[str, float]) -> None:
         """Set the next rate after an epoch with these recorded values."""
         self.n_rows += self._epoch_rows
-        self._follow(self.schedule.after_epoch(self.base, self.rate, self.n_rows))
+        self._set(self.schedule.after_epoch(self.base, self.learning_rate, self.n_rows))
         if self._improvement is not None and self.monitor is not None:
             self._improvement.observe(logs[self.monitor])
             if self._improvement.epochs_without >= self._patience:
@@ -468,20 +465,24 @@ class Scheduler:
 
     def slow_down(self) -> bool:
         """Lower the rate as the schedule does on a plateau; return whether it changed."""
-        before = self.rate
-        self._follow(self.schedule.on_plateau(before))
-        return self.rate != before
+        before = self.learning_rate
+        self._set(self.schedule.on_plateau(before))
+        return self.learning_rate != before
 
     def restart_from(self, base: float) -> None:
         """Go on with another learning rate; momentum keeps its speed."""
         if self.state is not None:
-            self.state.optimizer.on_rate_change(self.state.moments, self.rate, base)
-        self.base = self.rate = base
+            self.state.optimizer.on_rate_change(self.state.moments, self.learning_rate, base)
+        self.base = self.learning_rate = base
 
-    def _follow(self, rate: float) -> None:
-        if rate != self.rate and self.state is not None and self.schedule.keeps_velocity:
-            self.state.optimizer.on_rate_change(self.state.moments, self.rate, rate)
-        self.rate = rate
+    def follow(self, schedule: Schedule | None) -> None:
+        """Go on with another schedule from the present learning rate."""
+        self.schedule = schedule if schedule is not None else Constant()
+
+    def _set(self, rate: float) -> None:
+        if rate != self.learning_rate and self.state is not None and self.schedule.keeps_velocity:
+            self.state.optimizer.on_rate_change(self.state.moments, self.learning_rate, rate)
+        self.learning_rate = rate
 
 
 def _n_arguments(function: RateFunction) -> int:

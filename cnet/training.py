@@ -6,41 +6,28 @@
 from __future__ import annotations
 
 import copy
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cnet._checks import as_number
-from cnet._epochs import Epochs, TrainingSettings
-from cnet._plan import Plan
-from cnet.data import Data, DenseRows, Source, as_data
+from cnet._epochs import TrainingSettings
+from cnet._plan import Plan, Predictor
+from cnet.data import Data, as_data
 from cnet.history import DivergenceError, History
-from cnet.layers import BaseLayer
+from cnet.layers import BaseLayer, flat
 from cnet.layers.base import Views
 from cnet.losses import Loss, LossFunction, LossName, resolve_loss
 from cnet.model import Model, default_name
 from cnet.optimizers import SGD, Optimizer, OptimizerName, OptimizerState, resolve_optimizer
-from cnet.recording import Evaluator, Recorder
 from cnet.transaction import Committed, RowStep, Transaction
 
-if TYPE_CHECKING:
-    from cnet.network import NeuralNetwork
-
-__all__ = [
-    "DivergenceError",
-    "Evaluator",
-    "History",
-    "Recorder",
-    "Trainer",
-    "TrainingSettings",
-    "Transaction",
-]
+__all__ = ["DivergenceError", "History", "Trainer", "TrainingSettings", "Transaction"]
 
 _BOOLS = (bool, np.bool_)
 
@@ -62,15 +49,24 @@ class Trainer:
     ----------
     committed : Committed
         The current state. Only the trainer and its transactions may replace it.
+    n_inputs : int or None
+        Number of inputs of the model, which is known before its first layer.
+    row_predictor : Predictor or None
+        Predicts for single rows, once `prepare_row` was called. It is not part of `committed`, so that
+        it can be reached as fast as possible.
     dtype, rng
         As above.
     """
 
     def __init__(self, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
         self.committed = Committed()
+        self.n_inputs: int | None = None
+        self.row_predictor: Predictor | None = None
         self.dtype = dtype
         self.rng = rng
         self._lock = threading.Lock()
+        # Replaced when a setting of a layer changes.
+        self._layer_settings = object()
 
     def __del__(self) -> None:
         # Layers refer to their trainer weakly. Those that live longer keep their arrays.
@@ -84,14 +80,26 @@ class Trainer:
     @property
     def plan(self) -> Plan:
         """The plan of the model, which computes it."""
-        if self.committed.plan is None:
-            raise ValueError("the network has no layers")
-        return self.committed.plan
+        plan = self.committed.plan
+        if plan is None:
+            missing = (
+                "add_layer(n_inputs, input_layer=True) and then add_layer(n_neurons)"
+                if self.n_inputs is None
+                else "add_layer(n_neurons) after the input layer"
+            )
+            raise ValueError(f"the network has no layers; call {missing}")
+        return plan
 
     @property
     def model(self) -> Model:
         """The model: layers and their values."""
         return self.plan.model
+
+    @property
+    def n_outputs(self) -> int | None:
+        """Number of outputs of the last layer; before there is one, number of inputs."""
+        plan = self.committed.plan
+        return self.n_inputs if plan is None else plan.n_outputs
 
     @property
     def state(self) -> OptimizerState | None:
@@ -113,10 +121,21 @@ class Trainer:
         """Whether a transaction is under way."""
         return self._lock.locked()
 
+    def prepare_row(self) -> None:
+        """Make `row_predictor` ready for use."""
+        plan = self.plan
+        self.row_predictor = plan.predictor(1)
+        if self.committed.plan is not plan:  # another thread has added layers
+            self.row_predictor = None
+
     def views(self, layer: BaseLayer) -> Views | None:
         """Return the arrays of a layer by name, or None if it is not part of the model."""
         plan = self.committed.plan
         return plan.model.views(layer) if plan is not None else None
+
+    def layer_changed(self) -> None:
+        """Make the next step on a single row read the layers' settings again."""
+        self._layer_settings = object()
 
     def check_name(self, layer: BaseLayer, name: str) -> None:
         """Raise ValueError if another layer of the model has this name."""
@@ -204,7 +223,11 @@ class Trainer:
         """Make this model, whose layers must not be part of a network, the one to train."""
         plan = Plan(model)
         _attach(model.layers, self)
+        self.n_inputs = model.n_inputs
+        self.row_predictor = None
         self.committed = Committed(plan, state, loss, history)
+        # Again, because another thread may have called `prepare_row`.
+        self.row_predictor = None
 
     def use_plan(self, plan: Plan) -> None:
         """Compute the model with another plan of it, for example with other blocks."""
@@ -229,25 +252,21 @@ class Trainer:
             If the network is being trained.
         """
         with self.exclusive() as transaction:
-            plan = self.committed.plan
-            model = plan.model.extended(layers) if plan is not None else None
             for i, layer in enumerate(layers):
                 if layer.attached or layer in layers[:i]:
                     raise ValueError(f"layers must not be part of a network already, got {layer!r}")
-            if model is None:
-                model = Model(layers, self.dtype)
-            for layer in _flat(layers):
+            plan = self.committed.plan
+            if plan is None and self.n_inputs not in (None, layers[0].n_inputs):
+                raise ValueError(
+                    f"layer 1 must take {self.n_inputs} inputs, as many as the network has, "
+                    f"got {layers[0].n_inputs}"
+                )
+            model = plan.model.extended(layers) if plan else Model(layers, self.dtype)
+            for layer in flat(layers):
                 views = model.views(layer) or {}
                 for name, values in layer.draw(transaction.rng, self.dtype).items():
                     views[name][...] = values
             self.adopt(model, history=self.history)
-
-    def train(
-        self, network: NeuralNetwork, source: Source, settings: TrainingSettings, **options: Any
-    ) -> History:
-        """Train the network; see `Transaction.train`."""
-        with self.exclusive() as transaction:
-            return transaction.train(network, source, settings, **options)
 
     def train_one(
         self,
@@ -269,7 +288,7 @@ class Trainer:
         ):
             try:
                 # Another thread may have changed the network before the lock was acquired.
-                if self.committed.row_step is step:
+                if self.committed.row_step is step and step.layer_settings is self._layer_settings:
                     learner = step.learner
                     # True == 1, but True is not a valid rate.
                     if learning_rate is not None and (
@@ -300,24 +319,17 @@ class Trainer:
         with self.exclusive(plan):
             before = self.committed
             state = before.state_for(used_optimizer, rate)
-            step = None
-            if used_loss.in_python:
-                settings = TrainingSettings(used_loss, used_optimizer, rate)
-                epochs = Epochs(plan, DenseRows(data), state, settings, self.rng)
-            else:
-                seed = int(self.rng.integers(1, 2**63)) if plan.drops else 0
-                learner = plan.learner(used_loss, state, rate, seed)
-                step = RowStep(learner, optimizer, loss, learning_rate is None)
+            seed = int(self.rng.integers(1, 2**63)) if plan.drops else 0
+            learner = plan.learner(used_loss, state, rate, seed)
+            step = RowStep(learner, optimizer, loss, learning_rate is None, self._layer_settings)
             # Everything is checked and allocated: from here on the network changes.
             self.committed = Committed(plan, state, used_loss, before.history, step)
-            if step is not None:
-                value = step.learner.learn_from(data.x, data.targets, data.labels)
-            else:
-                totals, error = epochs.run(1)
-                if error is not None:
-                    self.committed = replace(self.committed, loss=before.loss)
-                    raise error
-                value = float(totals[0]) if len(totals) else math.nan
+            try:
+                value = learner.learn_from(data.x, data.targets, data.labels)
+            except BaseException:
+                # A function that failed is not the loss that the network was trained with.
+                self.committed = replace(self.committed, loss=before.loss, row_step=None)
+                raise
             return value if value == value else self._diverged(rate)
 
     def _diverged(self, rate: float) -> float:
@@ -345,17 +357,12 @@ class Trainer:
     def copy(self) -> Trainer:
         """Return an independent copy, with the same loss and initialiser objects."""
         twin = Trainer(self.dtype, copy.deepcopy(self.rng))
+        twin.n_inputs = self.n_inputs
         now = self.committed
         if now.plan is not None:
             state = None if now.state is None else now.state.copy()
             twin.adopt(now.plan.model.copy(), state, now.loss, copy.deepcopy(now.history))
         return twin
-
-
-def _flat(layers: Sequence[BaseLayer]) -> Iterator[BaseLayer]:
-    for layer in layers:
-        yield layer
-        yield from _flat(layer.children)
 
 
 def _attach(layers: Sequence[BaseLayer], trainer: Trainer) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cnet.training import Trainer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RowStep:
     """The step of the last call of `Trainer.train_one`, ready to be made again.
 
@@ -35,15 +35,18 @@ class RowStep:
         The arguments of that call.
     has_default_rate : bool
         Whether that call left out the learning rate.
+    layer_settings : object
+        Identifies the settings of the layers at that call.
     """
 
     learner: Learner
     optimizer: OptimizerName | Optimizer | None
     loss: LossName | Loss | LossFunction | None
     has_default_rate: bool
+    layer_settings: object
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Committed:
     """What a network is at one moment. A change replaces the whole object by one assignment.
 
@@ -72,6 +75,8 @@ class Committed:
         assert self.plan is not None
         if self.state is None or self.state.optimizer != optimizer:
             return optimizer.start(len(self.plan.parameters), self.plan.dtype, rate)
+        if self.state.optimizer is optimizer:
+            return self.state
         # An equal optimizer may have another learning rate.
         return replace(self.state, optimizer=optimizer)
 
@@ -99,6 +104,10 @@ class Transaction:
         """Restore the random numbers, unless something was committed."""
         if self._random_state is not None and self._trainer.committed is self._before:
             self._trainer.rng.bit_generator.state = self._random_state
+
+    def set_loss(self, loss: Loss) -> None:
+        """Make a loss that of the last training, for networks whose weights were trained elsewhere."""
+        self._trainer.committed = replace(self._trainer.committed, loss=loss, row_step=None)
 
     def begin(self, loss: Loss, state: OptimizerState | None = None) -> History:
         """Commit the loss and the optimizer's state of a new training; return its empty history.
@@ -212,9 +221,11 @@ def _run(
         losses = totals if settings.reduction == "sum" else totals / epochs.n
         recorded = {"loss": losses.tolist()}
         if settings.schedule is not None:
-            first_rates = epochs.rates[:: epochs.n_steps]
-            recorded["learning_rate"] = np.resize(first_rates, len(totals)).tolist()
-        if one_by_one and len(totals):
+            first_rates = epochs.rates[:: epochs.n_steps].tolist()
+            recorded["learning_rate"] = (
+                first_rates * len(totals) if len(epochs.rates) == 1 else first_rates[: len(totals)]
+            )
+        if evaluator.names and len(totals):
             try:
                 values = evaluator.values(epochs)
             except BaseException:

@@ -1,5 +1,6 @@
 """Helpers shared by the tests of arrays, networks and training."""
 
+import functools
 import os
 import signal
 import threading
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 import cnet
+from cnet import _plan
+from cnet._plan import Plan
 
 
 def network(*sizes, hidden="tanh", output="sigmoid", seed=0, dtype="float64", **settings):
@@ -20,11 +23,56 @@ def network(*sizes, hidden="tanh", output="sigmoid", seed=0, dtype="float64", **
     return net.add_layer(sizes[-1], output, **settings)
 
 
+def in_blocks_of(rows, *networks):
+    """Make the engine take so many rows at a time through the layers of these networks."""
+    for net in networks:
+        net.trainer.use_plan(Plan(net.model, block_rows=rows))
+
+
+class AtOnce(cnet.Callback):
+    """Lets so many epochs run before it is called."""
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    @property
+    def epochs_at_once(self):
+        return self.epochs
+
+
+def interrupt_after(monkeypatch, finished, group):
+    """Make the engine's next call, for `group` epochs, end with Ctrl-C after some of them."""
+    train = _plan.Job.train
+
+    def interrupted(job, data, order, seeds, rates, totals, watcher=None):
+        assert len(totals) == group
+        if finished:
+            n_steps = len(rates) // group
+            train(
+                job,
+                data,
+                None if order is None else order[:finished],
+                None if seeds is None else seeds[:finished],
+                rates[: finished * n_steps] if len(rates) > 1 else rates,
+                totals[:finished],
+            )
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_plan.Job, "train", interrupted)
+
+
 def everything(value):
     """Return the complete state of a network in a comparable form, including the random state.
 
     Arrays are compared by their bytes, objects by their attributes.
     """
+    if isinstance(value, cnet.NeuralNetwork):
+        state = {
+            **value.__getstate__(),
+            "loss": value.trainer.loss,
+            "busy": value.trainer.is_training,
+        }
+        return type(value), everything(state)
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, np.random.Generator):
@@ -33,11 +81,16 @@ def everything(value):
         return {key: everything(item) for key, item in value.items()}
     if isinstance(value, list):
         return [everything(item) for item in value]
-    if isinstance(value, type(threading.Lock())):
-        return value.locked()
     if hasattr(value, "__dict__") and not callable(value):
         return type(value), everything(vars(value))
     return value
+
+
+def without_history(net):
+    """Return everything about a network except its history."""
+    kind, state = everything(net)
+    del state["trainer"]["history"]
+    return kind, state
 
 
 @contextmanager
@@ -65,29 +118,79 @@ def refused(*words, error=ValueError, of=()):
 
 
 class Interruption:
-    """Ctrl-C, sent to this process after `delay` seconds, and how long ago that was.
+    """Ctrl-C, sent once this process has used `delay` more seconds of CPU time.
 
-    How long is counted in seconds of this process's own, so that what else the machine has to do does
-    not matter.
+    Start it from inside the call that it interrupts: from a callback, or with `Reader` while the call
+    reads its arguments. All times are CPU times of this process, so a busy machine changes nothing.
     """
 
     def __init__(self, delay):
+        self._delay = delay
         self._sent = None
-        self._timer = threading.Timer(delay, self._send)
+        self._cancelled = threading.Event()
+        self._timer = threading.Thread(target=self._send)
+
+    def start(self):
+        """Start the timer; a second call changes nothing."""
+        if self._timer.ident is None:
+            self._due = time.process_time() + self._delay
+            self._timer.start()
 
     def _send(self):
+        while time.process_time() < self._due:
+            if self._cancelled.wait(0.002):
+                return
         self._sent = time.process_time()
         os.kill(os.getpid(), signal.SIGINT)
 
     def __enter__(self):
-        self._timer.start()
         return self
 
     def __exit__(self, *exception):
-        self._timer.cancel()
-        self._timer.join()
+        self._cancelled.set()
+        if self._timer.ident is not None:
+            self._timer.join()
 
     @property
     def age(self):
         """Seconds of CPU time since Ctrl-C; None if it has not been sent."""
         return None if self._sent is None else time.process_time() - self._sent
+
+
+class InterruptTraining(cnet.Callback):
+    """Starts an `Interruption` when an epoch begins."""
+
+    def __init__(self, interruption, epoch=0):
+        self.interruption, self.epoch = interruption, epoch
+
+    def on_epoch_begin(self, network, epoch):
+        if epoch == self.epoch:
+            self.interruption.start()
+
+
+class Reader:
+    """An array-like that calls a function when NumPy reads it."""
+
+    def __init__(self, values, call):
+        self.values, self.call = values, call
+
+    def __array__(self, dtype=None, copy=None):
+        self.call()
+        return np.asarray(self.values, dtype)
+
+
+@functools.cache
+def slowness():
+    """Return how much slower than an ordinary build on an ordinary machine the engine is; at least 1.
+
+    Builds with sanitizers or bounds checks are, and so is a core whose caches others use.
+    """
+    net = network(64, 500, 500, 10, dtype="float32")
+    x = np.zeros((2000, 64), np.float32)
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        net.predict(x)
+        times.append(time.process_time() - start)
+    # 574 million multiplications by vectors of 4 numbers.
+    return max(1, min(times) / 0.05)

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cnet
-from cnet._arrays import aligned_empty, as_data, as_inputs
+from cnet._arrays import aligned_empty
+from cnet.data import as_data, as_inputs
 from cnet.losses import CrossEntropy, SquaredError
 
 # Integers from 0 to 1 are exact in all of them.

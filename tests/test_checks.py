@@ -349,7 +349,12 @@ def test_sample_weight_raises_with_a_function_as_loss(net):
         ("metrics", "AUC", ValueError, "; did you mean 'auc'?"),
         ("schedule", cnet.Cosine, ValueError, "; did you mean Cosine()?"),
         ("callbacks", cnet.EarlyStopping, TypeError, "; did you mean EarlyStopping()?"),
-        ("callbacks", cnet.EarlyStopping("val_auc"), ValueError, "; val_auc wants metrics='auc'"),
+        (
+            "callbacks",
+            cnet.EarlyStopping("val_auc"),
+            ValueError,
+            "; val_auc requires metrics='auc'",
+        ),
         ("callbacks", cnet.EarlyStopping(), ValueError, "validation_data or validation_split"),
     ],
 )

@@ -195,16 +195,20 @@ def test_train_one_is_one_step_whenever_another_thread_interferes(step, intrusio
     both = [after(intrude, step), after(step, intrude)]
     only_step, only_intrusion = after(step), after(intrude)
     found = set()
-    number, lines = 0, 1
-    while number < lines:
+    number = 0
+    while True:
         net = primed()
         refused = None
-        with AtLine(number, lambda net=net: intrude(net)) as at_line:
+        # Assigned here, so that the former network is not freed while lines are counted.
+        at_line = AtLine(number, lambda net=net: intrude(net))
+        with at_line:
             try:
                 step(net)
             except RuntimeError as error:
                 refused = error
         lines = at_line.lines
+        if number >= lines:
+            break
         where = f"line {number} of {lines}: step raised {refused!r}, other {at_line.error!r}"
         assert at_line.error is None or isinstance(at_line.error, RuntimeError), where
         assert refused is None or at_line.error is None, where

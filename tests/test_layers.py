@@ -9,7 +9,7 @@ import pytest
 from helpers import everything, network, refused
 
 import cnet
-from cnet import _program
+from cnet import model
 from cnet._core.engine import ACTIVATIONS
 
 DTYPES = ["float32", "float64"]
@@ -173,7 +173,7 @@ def test_layers_without_bias():
 
 def test_weights_and_biases_do_not_depend_on_uninitialised_memory(monkeypatch):
     expected = network(3, 4, 2)
-    monkeypatch.setattr(_program, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype))
+    monkeypatch.setattr(model, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype))
     net = network(3, 4, 2)
     assert not any(layer.biases.any() for layer in net.layers)
     np.testing.assert_array_equal(net.parameters, expected.parameters)
@@ -238,11 +238,11 @@ def test_names():
 def test_names_are_unique():
     net = network(2, 3, 1, name=None).add_layer(2, name="out")
     for name in ("out", "layer_1"):
-        with refused("name must be of one layer only", repr(name), of=[net]):
+        with refused("name must be unique among the layers", repr(name), of=[net]):
             net.add_layer(1, name=name)
     # A default name must not repeat one that a user has given, either.
     net = cnet.NeuralNetwork(cnet.Layer(2, 3, name="layer_2"))
-    with refused("name must be of one layer only", "'layer_2'", of=[net]):
+    with refused("name must be unique among the layers", "'layer_2'", of=[net]):
         net.add_layer(1)
 
 
@@ -349,7 +349,7 @@ def test_a_failed_add_layer_leaves_the_network_as_it_was(settings, error):
     assert net.layers == layers
     assert np.shares_memory(net.layers[0].weights, parameters)
     # Training continues with the optimizer's state, whose length is that of the parameters.
-    assert net._state is None or net._state.moments.shape[1] == parameters.size
+    assert net.trainer.state is None or net.trainer.state.moments.shape[1] == parameters.size
 
 
 @pytest.mark.parametrize("init", [Failing(), Misshapen()], ids=repr)

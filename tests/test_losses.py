@@ -191,9 +191,9 @@ def test_losses_with_the_wrong_output_activation_raise(loss, output):
     net = outputs_are(output, 2)
     start = net.parameters.copy()
     for call in (net.evaluate, net.loss_and_gradient, net.input_gradient, net.train):
-        with pytest.raises(ValueError, match=f"loss '{loss}' wants") as refusal:
+        with pytest.raises(ValueError, match=f"loss '{loss}' requires") as refusal:
             call([[0, 0]], [[0, 1]], loss=loss)
-        wanted, losses = str(refusal.value).split("this one's is")
+        wanted, losses = str(refusal.value).split(", got")
         assert set(re.findall(r"'(\w+)'", wanted)) == {loss, *reference.OUTPUTS[loss]}
         fitting = {name for name, legal in reference.OUTPUTS.items() if output in legal}
         assert set(re.findall(r"'(\w+)'", losses)) == {output, *fitting}

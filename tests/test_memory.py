@@ -76,7 +76,7 @@ def test_training(sizes, threads, optimizer, batch_size, copies):
         net.train(x, y, epochs=1, batch_size=batch_size, optimizer=optimizer, verbose=False)
     assert copies * parameters < first.peak < copies * parameters + allowed
     # Only the optimizer's state remains.
-    moments = net._state.moments.nbytes
+    moments = net.trainer.state.moments.nbytes
     assert moments <= first.left < moments + OBJECTS
     with cnet.num_threads(threads), measured() as second:
         net.train(x, y, epochs=2, batch_size=batch_size, verbose=False)

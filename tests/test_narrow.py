@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import reference
-from helpers import network
+from helpers import in_blocks_of, network
 
 import cnet
-from cnet import _program
 
 TOLERANCE = {"float32": 2e-4, "float64": 1e-10}
 # One output, three, and the most that count as narrow; hidden layers of odd widths, and none.
@@ -145,10 +144,10 @@ def test_padding_rows_do_not_affect_the_result(dtype):
 
 @pytest.mark.parametrize("block", [33, 37, 47])
 @pytest.mark.parametrize("sizes", [(20, 2000, 3), (3, 3)])
-def test_block_sizes(sizes, block, monkeypatch):
+def test_block_sizes(sizes, block):
     """Blocks are rounded up to whole vectors, and so is the space for packing them."""
-    monkeypatch.setattr(_program, "_MAX_BLOCK_ROWS", block)
     x, y = problem(sizes, 160)
     net = network(*sizes, hidden="tanh", dtype="float32")
     net.parameters[...] *= 0.1
+    in_blocks_of(block, net)
     compare(net, x, y, "squared_error", batch_size=150)

@@ -298,9 +298,9 @@ def test_backward_propagate_takes_a_label():
 
 
 def test_backward_propagate_does_not_change_the_optimizer_and_the_history(trained):
-    state, history = pickle.dumps(trained._state), trained.history
+    state, history = pickle.dumps(trained.trainer.state), trained.history
     trained.backward_propagate(X[0], TARGETS[0], 0.25)
-    assert pickle.dumps(trained._state) == state
+    assert pickle.dumps(trained.trainer.state) == state
     assert trained.history is history
 
 

@@ -499,7 +499,7 @@ def test_settings_that_are_not_numbers(name, setting):
 
 
 def test_settings_that_contradict_each_other():
-    with pytest.raises(ValueError, match="nesterov=True wants a momentum above 0"):
+    with pytest.raises(ValueError, match="nesterov=True requires a momentum above 0"):
         cnet.SGD(nesterov=True)
     with pytest.raises(ValueError, match="clip_norm and clip_value cannot be used together"):
         cnet.Adam(clip_norm=1, clip_value=1)

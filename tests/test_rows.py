@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -415,7 +416,7 @@ LOSSES = {
 
 def trained_state(net):
     """Return the complete state after training, except for the history."""
-    return everything([net.parameters, net._state, net._loss, net._rng])
+    return everything([net.parameters, net.trainer.state, net.trainer.loss, net.trainer.rng])
 
 
 def learn_both_ways(one, other, x, y, *arguments, **settings):
@@ -644,12 +645,12 @@ def test_train_uses_the_settings_of_the_last_train_one():
 def test_train_one_does_not_change_the_history_and_the_random_state():
     net = network(4, 6, 2)
     history = net.train([ROW], [TARGETS], epochs=2, verbose=False)
-    before = everything(net._rng)
+    before = everything(net.trainer.rng)
     net.train_one(ROW, TARGETS)
     net.train_one(ROW, TARGETS)
     assert net.history is history
     assert len(history["loss"]) == 2
-    assert everything(net._rng) == before
+    assert everything(net.trainer.rng) == before
 
 
 def test_train_one_after_adding_a_layer():
@@ -821,7 +822,7 @@ def test_divergence_of_train_one(optimizer, loss, rate, scale, calls_before):
         net.train_one(np.zeros(4), TARGETS, rate, **settings)
     before = net.parameters.copy()
     for _ in range(2):
-        with pytest.raises(cnet.DivergenceError, match="weights are as they were") as caught:
+        with pytest.raises(cnet.DivergenceError, match="weights are unchanged") as caught:
             net.train_one(scale * ROW, TARGETS, rate, **settings)
         same(net.parameters, before)
         assert f"{rate:g}" in str(caught.value)
@@ -863,11 +864,12 @@ def test_train_one_while_another_thread_trains():
     assert net.train_one(ROW, TARGETS) > 0
 
 
-def test_train_while_another_thread_learns_a_row(monkeypatch):
+def test_train_while_another_thread_learns_a_row():
     """The fast path holds the lock too."""
     net = drawn(network(4, 6, 2))
     net.train_one(ROW, TARGETS)
-    learner = net._row_step.learner
+    committed = net.trainer.committed
+    learner = committed.row_step.learner
     met = []
 
     def during(x, y):
@@ -878,10 +880,10 @@ def test_train_while_another_thread_learns_a_row(monkeypatch):
         met.append(True)
         return learner(x, y)
 
-    monkeypatch.setattr(net, "_row_step", net._row_step._replace(learner=during))
+    net.trainer.committed = replace(committed, row_step=replace(committed.row_step, learner=during))
     assert net.train_one(ROW, TARGETS) > 0
     assert met == [True]
-    assert not net._lock.locked()
+    assert not net.trainer.is_training
 
 
 def test_train_one_on_the_networks_own_weights():
@@ -1002,7 +1004,8 @@ def test_labels_of_any_integer_type_take_the_fast_path(kind):
             net.train_one(ROW, y, 0.1) for net, y in zip(nets, (label, kind(label)), strict=True)
         ]
         assert losses[0] == losses[1]
-        assert nets[0]._row_step.learner(ROW, kind(label)) == nets[1]._row_step.learner(ROW, label)
+        first, second = (net.trainer.committed.row_step.learner for net in nets)
+        assert first(ROW, kind(label)) == second(ROW, label)
     with refused("labels from 0 to 2", "3", of=nets):
         nets[0].train_one(ROW, kind(3), 0.1)
 
@@ -1014,7 +1017,8 @@ def test_numbers_of_any_type_take_the_fast_path(kind):
         ys = (np.array([target], np.float64), kind(target))
         losses = [net.train_one(ROW, y, 0.1) for net, y in zip(nets, ys, strict=True)]
         assert losses[0] == losses[1]
-        assert nets[0]._row_step.learner(ROW, kind(target)) == nets[1]._row_step.learner(ROW, ys[0])
+        first, second = (net.trainer.committed.row_step.learner for net in nets)
+        assert first(ROW, kind(target)) == second(ROW, ys[0])
 
 
 def test_a_predictor_cannot_be_pickled():

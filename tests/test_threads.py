@@ -293,7 +293,7 @@ def trained(dtype, batch_size, optimizer, *, labels=True, **settings):
         verbose=False,
         **settings,
     )
-    return net.parameters, net._state.moments, history["loss"]
+    return net.parameters, net.trainer.state.moments, history["loss"]
 
 
 CALLS = {

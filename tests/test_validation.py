@@ -384,7 +384,7 @@ def net():
         ),
         (
             {"class_weight": {0: 1}},
-            ["class_weight must be None where targets are not classes"],
+            ["class_weight must be None unless targets are classes"],
             ValueError,
         ),
         ({"y": LABELS, "class_weight": {2: 1}}, ["classes from 0 to 1", "got 2"], ValueError),
@@ -405,7 +405,7 @@ def net():
         ({"y": LABELS, "class_weight": 3, "validation_split": 0.5}, ["class_weight"], ValueError),
         (
             {"callbacks": cnet.EarlyStopping()},
-            ["monitor must be", "loss", "got 'val_loss'; val_loss wants validation_data"],
+            ["monitor must be", "loss", "got 'val_loss'; val_loss requires validation_data"],
             ValueError,
         ),
         (
@@ -478,6 +478,6 @@ def test_a_metric_that_fails_after_some_epochs(where, error):
     assert {len(values) for values in net.history.values()} == {2}
     np.testing.assert_array_equal(net.parameters, expected.parameters)
     # The optimizer's state is reset, because its averages belong to steps that were undone.
-    assert net._state.steps[0] == 0
-    assert not net._state.moments.any()
+    assert net.trainer.state.steps[0] == 0
+    assert not net.trainer.state.moments.any()
     assert len(train(net, 2)["loss"]) == 2

@@ -113,7 +113,7 @@ cdef class Predictor:
         if n > self.graph.block and (
                 x_data < out_data + cnp.PyArray_NBYTES(out)
                 and out_data < x_data + cnp.PyArray_NBYTES(x)):
-            raise ValueError("out must not overlap x, got an array that does")
+            raise ValueError("out must not overlap x, got an array that overlaps it")
         if self.busy:
             raise RuntimeError(
                 "the predictor is in use by another thread: make one for each thread, net.predictor()")
@@ -174,11 +174,13 @@ cdef class Learner:
         Whether the targets of several outputs may be a label, and otherwise sum to 1.
     low, high : float
         Range of the targets.
+    rate : float
+        Learning rate, which may be set.
     dropout_seed : int
         0: nothing is dropped.
     """
 
-    cdef public double learning_rate
+    cdef public double rate
     cdef Run run
     cdef Job* job
     cdef void* x
@@ -190,7 +192,7 @@ cdef class Learner:
     cdef double work
 
     def __cinit__(
-        self, Run run, bint takes_labels, double low, double high, double learning_rate,
+        self, Run run, bint takes_labels, double low, double high, double rate,
         uint64_t dropout_seed,
     ):
         self.run = run
@@ -202,10 +204,10 @@ cdef class Learner:
         if not (
                 cnp.PyArray_ISWRITEABLE(run.examples[0]) and cnp.PyArray_ISWRITEABLE(run.examples[1])):
             raise ValueError("the run's row must be writable")
-        self.takes_labels = takes_labels and self.job.graph.n_outputs > 1
+        self.takes_labels = takes_labels
         self.low = low
         self.high = high
-        self.learning_rate = learning_rate
+        self.rate = rate
         self.job.dropout_seed = dropout_seed
         self.work = work_of(&self.job.graph, 1)
 
@@ -218,7 +220,7 @@ cdef class Learner:
             targets[0] = <real><double>y
             if not values_are_finite(1, targets):
                 return False
-        elif self.takes_labels and isinstance(y, INTEGERS):
+        elif self.takes_labels and n_outputs > 1 and isinstance(y, INTEGERS):
             if not 0 <= y < n_outputs:
                 return False
             self.label = y
@@ -248,6 +250,23 @@ cdef class Learner:
             return None
         return self.learn()
 
+    def learn_from(self, x, targets, labels):
+        """Learn from arrays of a single row, as those of `Run`."""
+        cdef int dtype = self.run.dtype
+        cdef Py_ssize_t n_inputs = self.job.graph.n_inputs, n_outputs = self.job.graph.n_outputs
+        cdef size_t size = sizeof(float) if dtype == cnp.NPY_FLOAT32 else sizeof(double)
+        memcpy(self.x, data_of("x", x, dtype, 1, n_inputs), n_inputs * size)
+        self.job.outputs.labels = NULL
+        self.job.examples.targets = self.targets
+        if length_of(labels) > 0:
+            self.label = (<intp_t*>data_of("labels", labels, cnp.NPY_INTP, 1, -1))[0]
+            self.job.outputs.labels = &self.label
+            self.job.examples.targets = NULL
+        else:
+            memcpy(
+                self.targets, data_of("targets", targets, dtype, 1, n_outputs), n_outputs * size)
+        return self.learn()
+
     cdef double learn(self) except? -1:
         cdef double total
         if not cnp.PyArray_ISWRITEABLE(self.run.network.arrays[1]):
@@ -265,7 +284,7 @@ cdef class Learner:
         loss in Python may raise, but does so before anything has changed.
         """
         cdef double total
-        self.job.learning_rate = self.learning_rate
+        self.job.learning_rate = self.rate
         self.run.keep()
         if self.run.dtype == cnp.NPY_FLOAT32:
             total = step[float](self.job, NULL, 0, 1, <float*>self.job.graph.parameters)

@@ -1,133 +1,152 @@
-"""MLPClassifier: classes from a network."""
+"""MLPClassifier: classification with a neural network."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import unique_labels
 
+from cnet.callbacks import Callbacks
 from cnet.estimators._base import BaseMLP
 from cnet.estimators._coding import (
-    Binary,
     Coding,
-    GroupedCrossEntropy,
     Labels,
-    Multiclass,
     Multilabel,
     Multioutput,
     labels_from,
     labels_of,
     places_of,
 )
-from cnet.estimators._parameters import classification_loss
-from cnet.estimators._rows import forward
-from cnet.losses import Loss, LossFunction
+from cnet.estimators._network import changed
+from cnet.estimators._parameters import (
+    HiddenActivation,
+    LearningRate,
+    RandomState,
+    Scoring,
+    Solver,
+    is_stochastic,
+)
+from cnet.estimators._rows import Matrix, forward
+from cnet.losses import Loss, LossFunction, LossName, resolve_loss
+from cnet.network import NeuralNetwork
+from cnet.optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Weights: TypeAlias = Mapping[Any, float]
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
-    """Classification by a fully connected network: scikit-learn's MLPClassifier, and more.
+    """Multi-layer perceptron classifier: scikit-learn's MLPClassifier with more options.
 
-    With the same parameters and `random_state` it starts from scikit-learn's weights, sees its batches
-    and gives its predictions, but for rounding.
+    With the same parameters and `random_state` it has scikit-learn's starting weights and batches, and
+    so its predictions, up to rounding errors.
 
     Parameters
     ----------
     hidden_layer_sizes : int or iterable of int, default (100,)
-        Neurons of each hidden layer.
+        Number of neurons in each hidden layer.
     activation : str or list of str, default "relu"
-        Of the hidden layers, for all or for each: identity, logistic, tanh, relu, or any of
-        `cnet.Layer`'s but softmax.
+        Activation of the hidden layers, one for all or one for each: identity, logistic, tanh, relu, or
+        any activation of `cnet.Layer` except softmax.
     solver : str or cnet.Optimizer, default "adam"
-        lbfgs (all rows at once, in float64; no `l1`, `max_norm` or `dropout`), sgd (with `momentum`
-        and `nesterovs_momentum`), adam (with `beta_1`, `beta_2` and `epsilon`), or another optimizer of
-        cnet's by name or as an object such as ``cnet.AdamW(weight_decay=0.01)``, whose own
-        learning_rate, if it has one, goes before `learning_rate_init`.
+        lbfgs (on all rows at once, in float64, without `l1`, `max_norm` or `dropout`), sgd (with
+        `momentum` and `nesterovs_momentum`), adam (with `beta_1`, `beta_2` and `epsilon`), or another
+        optimizer of cnet by name or as an object such as ``cnet.AdamW(weight_decay=0.01)``. If such an
+        object has a learning_rate, it is used instead of `learning_rate_init`.
     alpha : float, default 0.0001
-        L2 penalty on the weights; half of it times the sum of their squares is added to the sum over a
-        batch's rows before that is divided by their number, or by the sum of their weights.
+        L2 penalty on the weights. Half of it times the sum of their squares is added to the sum of a
+        batch's losses, which is then divided by the number of rows, or by the sum of their weights.
     batch_size : int or "auto", default "auto"
-        Rows from one update to the next; "auto": 200, or all where there are fewer.
+        Number of rows in a batch; "auto": 200, or all rows if there are fewer.
     learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
-        Schedule: invscaling divides `learning_rate_init` by t ** `power_t`, t being 1 and the rows seen
-        so far; adaptive divides the learning rate by 5 where otherwise training would end, until it is
-        1e-6. Not for solvers "adam" and "lbfgs".
+        Learning-rate schedule. "invscaling" divides `learning_rate_init` by t ** `power_t`, where t is 1
+        plus the number of rows seen. "adaptive" divides the learning rate by 5 each time that training
+        would otherwise stop, down to 1e-6. Not used by the solvers "adam" and "lbfgs".
     learning_rate_init : float, default 0.001
-        Step size. Not for lbfgs.
+        Initial learning rate. Not used by "lbfgs".
     power_t : float, default 0.5
+        Exponent of "invscaling".
     max_iter : int, default 200
-        Most epochs of a call of `fit`, or iterations of lbfgs.
+        Maximum number of epochs in a call of `fit`, or of iterations of lbfgs.
     shuffle : bool, default True
-        Whether each epoch takes the rows in an order of its own.
+        Whether to shuffle the rows in each epoch.
     random_state : int, numpy.random.RandomState or None, default None
-        Where the starting weights, the rows held out, and the order of rows come from.
+        Source of the starting weights, the held-out rows, the order of rows, and dropout.
     tol : float, default 1e-4
-        An epoch that lowers the loss, or with `early_stopping` raises the score, by less has not
-        improved it. For lbfgs, the largest element of the gradient at which it ends.
+        An epoch is no improvement if it lowers the loss, or with `early_stopping` raises the score, by
+        less than this. lbfgs stops when no element of the gradient is larger.
     verbose : bool or int, default False
-        Print the loss after each epoch.
+        Whether to print the loss after each epoch.
     warm_start : bool, default False
-        Whether `fit` goes on from the weights there are.
+        Whether `fit` continues with the present weights.
     momentum : float, default 0.9
+        Momentum of "sgd".
     nesterovs_momentum : bool, default True
+        Whether "sgd" uses Nesterov's momentum.
     early_stopping : bool, default False
-        Whether to hold out `validation_fraction` of the rows (of two classes with the shares they
-        have), to end where the score on them stops improving, and to go back to the weights of the best
-        score. Not for lbfgs.
+        Whether to hold out `validation_fraction` of the rows (for two classes, with the same proportions
+        of the classes), stop when the score on them stops improving, and return to the weights with the
+        best score. Not used by "lbfgs".
     validation_fraction : float, default 0.1
+        Fraction of the rows that `early_stopping` holds out.
     beta_1, beta_2, epsilon : float, default 0.9, 0.999 and 1e-8
+        Parameters of "adam".
     n_iter_no_change : int or inf, default 10
-        Training ends after more than this many epochs one after the other without improvement.
+        Training stops after more than this number of epochs in a row without improvement.
     max_fun : int, default 15000
-        Most evaluations of the loss by lbfgs.
+        Maximum number of loss evaluations by lbfgs.
     loss : str, cnet.Loss or callable, default "log_loss"
-        log_loss is the cross-entropy; any loss that goes with sigmoid, or for more than two classes
-        softmax, outputs will do.
+        log_loss is the cross-entropy. Others are the losses for sigmoid outputs or, for more than two
+        classes, for softmax outputs.
     class_weight : dict, "balanced", list of dict or None, default None
-        What the weights of each class's rows are multiplied by, as scikit-learn's
-        ``compute_sample_weight`` has it.
+        Factors of the rows' weights by class, as in scikit-learn's ``compute_sample_weight``.
     l1 : float, default 0
-        L1 penalty on the weights, divided as `alpha` is.
+        L1 penalty on the weights, divided in the same way as `alpha`.
     max_norm : float or None, default None
-        After each step, the incoming weights of each hidden neuron are shrunk to at most this norm.
+        Maximum norm of the incoming weights of each hidden neuron, applied after each step.
     dropout : float or list of float, default 0
-        Share of the hidden layers' outputs that is dropped at random in training, for all or for each.
+        Fraction of the outputs of the hidden layers that training drops at random, one number for all or
+        one for each.
     scoring : str, callable or None, default None
-        The score on held-out rows: any scorer of scikit-learn by name, a function (estimator, X, y),
-        "loss" for the loss there, or one of cnet's metrics; what is better if less is negated. None:
-        accuracy, for a regressor R².
+        Score on held-out rows: a scorer of scikit-learn by name, a function (estimator, X, y), "loss",
+        or a metric of cnet. If lower is better, it is negated. None: accuracy, or for a regressor R².
     callbacks : iterable of cnet.Callback or callable, or None, default None
-        What to call as training goes on, with `network_`; see `cnet.NeuralNetwork.train`.
+        Callbacks during training, called with `network_`; see `cnet.NeuralNetwork.train`.
 
     Attributes
     ----------
     network_ : cnet.NeuralNetwork
-        The trained network, for its `activations`, `input_gradient`, `predictor` and so on.
+        The trained network, with its `activations`, `input_gradient`, `predictor` and other methods.
     coefs_, intercepts_ : list of ndarray
-        Views of its layers' weights and biases; what is assigned is copied into them.
-    classes_ : ndarray of shape (n_classes,), or list of such for several columns of labels
+        Views of the layers' weights and biases. Assigned values are copied into them.
+    classes_ : ndarray of shape (n_classes,), or for several columns of labels a list of them
     loss_, best_loss_ : float
-        The last and the least loss; the latter None with early stopping.
+        The last and the lowest loss. `best_loss_` is None with early stopping.
     loss_curve_ : list of float
-        The loss of each epoch, or iteration of lbfgs, the penalty included.
+        The loss of each epoch, or iteration of lbfgs, including the penalty.
     validation_scores_ : list of float, or None
-        The score of each epoch, where rows are held out.
+        The score of each epoch, if there are validation data.
     best_validation_score_ : float or None
     n_iter_ : int
-        Epochs, or iterations, of the last call of `fit`.
+        Number of epochs, or iterations, in the last call of `fit`.
     t_ : int
-        Rows seen in all.
+        Number of rows seen in all epochs.
     n_layers_, n_outputs_ : int
-        Layers, the input included, and outputs of the network.
+        Number of layers, including the input layer, and of outputs.
     out_activation_ : str
+        Activation of the output layer.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Where X has names of columns that are all text.
+        Names of the columns of X, if all of them are strings.
 
     Examples
     --------
@@ -142,20 +161,20 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def __init__(
         self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
+        hidden_layer_sizes: int | Iterable[int] = (100,),
+        activation: HiddenActivation | Sequence[HiddenActivation] = "relu",
         *,
-        solver: Any = "adam",
+        solver: Solver | Optimizer = "adam",
         alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: str = "constant",
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: LearningRate = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: RandomState = None,
         tol: float = 1e-4,
-        verbose: Any = False,
+        verbose: bool | int = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
@@ -164,42 +183,43 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
-        n_iter_no_change: Any = 10,
+        n_iter_no_change: float = 10,
         max_fun: int = 15000,
-        loss: Any = "log_loss",
-        class_weight: Any = None,
+        loss: Literal["log_loss"] | LossName | Loss | LossFunction = "log_loss",
+        class_weight: Weights | Sequence[Weights] | Literal["balanced"] | None = None,
         l1: float = 0.0,
         max_norm: float | None = None,
-        dropout: Any = 0.0,
-        scoring: Any = None,
-        callbacks: Any = None,
+        dropout: float | Sequence[float] = 0.0,
+        scoring: Scoring = None,
+        callbacks: Callbacks = None,
     ) -> None:
         self._keep(locals())
 
     def fit(
         self,
-        X: Any,  # noqa: N803
-        y: Any,
-        sample_weight: Any = None,
+        X: Matrix,  # noqa: N803
+        y: Matrix,
+        sample_weight: ArrayLike | None = None,
         *,
-        X_val: Any = None,  # noqa: N803
-        y_val: Any = None,
-        sample_weight_val: Any = None,
+        X_val: Matrix | None = None,  # noqa: N803
+        y_val: Matrix | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Train the network, from new weights unless there are some and `warm_start` is True.
+        """Train the network, from new weights or, with `warm_start`, from the present ones.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n, n_features)
-            float32 is computed in float32, all else in float64. A sparse matrix is made dense some
-            batches at a time where all of it would take more than 64 MB.
+            Computation is in float32 if X is float32, and in float64 otherwise. A sparse matrix that
+            would take more than 64 MB as an array is converted some batches at a time.
         y : array-like of shape (n,) or (n, n_outputs), or sparse matrix
-            A class for each row; a column of 0 and 1 for each class; or several columns of classes, each
-            of which gets a softmax of its own.
+            One class for each row, one column of 0 and 1 for each class, or several columns of classes,
+            each of which has its own softmax.
         sample_weight : array-like of shape (n,), optional
-            What each row counts; 0 or more.
+            Weights of the rows, 0 or more.
         X_val, y_val, sample_weight_val : array-like, optional
-            Rows to score on after each epoch, instead of some that `early_stopping` holds out.
+            Validation data to compute the score on after each epoch, instead of the rows that
+            `early_stopping` holds out.
 
         Returns
         -------
@@ -209,27 +229,27 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Raises
         ------
         ValueError, TypeError
-            Where X, y or a parameter is not what it should be, or training diverges.
+            If X, y or a parameter is invalid, or training diverges.
         """
         held_out = (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, held_out=held_out)
 
-    @available_if(BaseMLP._is_stochastic)
+    @available_if(is_stochastic)
     def partial_fit(
         self,
-        X: Any,  # noqa: N803
-        y: Any,
-        sample_weight: Any = None,
-        classes: Any = None,
+        X: Matrix,  # noqa: N803
+        y: Matrix,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | Sequence[ArrayLike] | None = None,
     ) -> Self:
-        """Go through some rows once, starting where the network stands.
+        """Train the network for one epoch, from the present weights.
 
         Parameters
         ----------
         X, y, sample_weight
             As in `fit`.
-        classes : array-like of shape (n_classes,), or list of such for several columns of labels
-            All classes that there will be; wanted at the first call.
+        classes : array-like of shape (n_classes,), or for several columns of labels a list of them
+            All classes of this and later calls. Required in the first call.
 
         Returns
         -------
@@ -238,8 +258,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
-    def predict(self, X: Any) -> Any:  # noqa: N803
-        """Return the class of each row, or for several labels a row a 0 or 1 for each class.
+    def predict(self, X: Matrix) -> NDArray[Any] | csr_matrix:  # noqa: N803
+        """Return the class of each row, or for any number of labels per row a 0 or 1 for each class.
 
         Parameters
         ----------
@@ -252,7 +272,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         outputs = self._outputs(X)
         return self._coding.decode(outputs)
 
-    def predict_proba(self, X: Any) -> Any:  # noqa: N803
+    def predict_proba(self, X: Matrix) -> NDArray[Any] | list[NDArray[Any]]:  # noqa: N803
         """Return the probability of each class.
 
         Parameters
@@ -261,13 +281,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Returns
         -------
-        ndarray of shape (n, n_classes), or for several columns of classes a list of such
+        ndarray of shape (n, n_classes), or for several columns of classes a list of them
         """
         outputs = self._outputs(X)
         return self._labels.probabilities(outputs)
 
-    def predict_log_proba(self, X: Any) -> Any:  # noqa: N803
-        """Return the logarithm of the probability of each class, finite where that is too small.
+    def predict_log_proba(self, X: Matrix) -> NDArray[Any] | list[NDArray[Any]]:  # noqa: N803
+        """Return the logarithm of the probability of each class.
+
+        It is finite even if the probability is too small for its dtype.
 
         Parameters
         ----------
@@ -275,26 +297,32 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Returns
         -------
-        ndarray of shape (n, n_classes), or for several columns of classes a list of such
+        ndarray of shape (n, n_classes), or for several columns of classes a list of them
         """
-        program = self._program()
-        x = self._checked(X, program)
-        probabilities = self._labels.probabilities(forward(program, self._plan, x))
+        plan = self._plan()
+        x = self._checked(X, plan)
+        probabilities = self._labels.probabilities(forward(plan, x))
         parts = probabilities if isinstance(probabilities, list) else [probabilities]
         with np.errstate(divide="ignore"):
             found = [np.log(part) for part in parts]
-        # What has underflowed has a logarithm all the same.
+        # The logarithms of probabilities that have underflowed.
         lost = [part < np.finfo(part.dtype).tiny for part in parts]
         if any(map(np.any, lost)):
-            linear = self._plan._replace(activations=(*self._plan.activations[:-1], "linear"))
-            exact = self._labels.log_probabilities(forward(linear.program(program), linear, x))
+            *hidden, last = plan.model.layers
+            logits = forward(plan, x, [*hidden, changed(last, activation="linear")])
+            exact = self._labels.log_probabilities(logits)
             exact = exact if isinstance(exact, list) else [exact]
             for logarithms, where, from_logits in zip(found, lost, exact, strict=True):
                 np.copyto(logarithms, from_logits, where=where)
         return found if isinstance(probabilities, list) else found[0]
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
-        """Return the share of rows whose class, or all of whose labels, are predicted right.
+    def score(
+        self,
+        X: Matrix,  # noqa: N803
+        y: Matrix,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """Return the fraction of rows whose class, or all of whose labels, are predicted correctly.
 
         Parameters
         ----------
@@ -307,8 +335,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         float
         """
         if isinstance(self.__dict__.get("_coding"), Multioutput):
-            right = (self.predict(X) == np.asarray(y)).all(axis=1)
-            return float(np.average(right, weights=sample_weight))
+            correct = (self.predict(X) == np.asarray(y)).all(axis=1)
+            weights = None if sample_weight is None else np.asarray(sample_weight)
+            return float(np.average(correct, weights=weights))
         score: float = super().score(X, y, sample_weight)
         return score
 
@@ -328,47 +357,48 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return coding
 
     def _coding_of_classes(self, y: Any, classes: Any) -> Labels:
-        """Return the kind of labels for `partial_fit`, whose rows need not have every class."""
+        """Return the kind of labels for `partial_fit`, whose rows need not include every class."""
         known = hasattr(self, "classes_")
         if classes is None:
             if not known:
                 raise ValueError("classes must be given in the first call of partial_fit")
             return self._given_coding()
         columns = isinstance(classes, (list, tuple)) and classes and np.ndim(classes[0]) == 1
-        wanted: Any = (
+        given: Any = (
             [np.unique(column) for column in classes] if columns else unique_labels(classes)
         )
-        if not len(wanted):
+        if not len(given):
             raise ValueError("classes must have at least one class, got none")
         if known:
-            if not _equal(wanted, self.classes_):
+            if not _equal(given, self.classes_):
                 raise ValueError(
                     f"classes must be those of the first call of partial_fit, {self.classes_}, "
                     f"got {classes}"
                 )
             return self._given_coding()
         if columns:
-            return Multioutput(wanted)
+            return Multioutput(given)
         found = labels_of(y)
-        return found if isinstance(found, Multilabel) else labels_from(wanted)
+        return found if isinstance(found, Multilabel) else labels_from(given)
 
     def _given_coding(self) -> Labels:
         if "_coding" in self.__dict__:
             return self._labels
         return labels_from(np.asarray(self.classes_))
 
-    def _adopt(self, network: Any, plan: Any, coding: Coding, loss: Loss | LossFunction) -> None:
-        super()._adopt(network, plan, coding, loss)
+    def _adopt(self, network: NeuralNetwork, coding: Coding) -> None:
+        super()._adopt(network, coding)
         self.classes_ = self._labels.classes
 
-    def _as_loss(self, coding: Coding) -> Loss | LossFunction:
-        if isinstance(coding, Multioutput):
-            if not isinstance(self.loss, str) or self.loss != "log_loss":
-                raise ValueError(
-                    f"loss must be 'log_loss' where y has several columns of classes, got {self.loss!r}"
-                )
-            return GroupedCrossEntropy(coding.groups)
-        return classification_loss(self.loss, coding.activation)
+    def _as_loss(self, coding: Coding) -> Loss:
+        assert isinstance(coding, Labels)
+        if isinstance(self.loss, str) and self.loss == "log_loss":
+            return coding.log_loss()
+        if coding.weighs_targets:
+            raise ValueError(
+                f"loss must be 'log_loss' where y has several columns of classes, got {self.loss!r}"
+            )
+        return resolve_loss(self.loss, coding.activation)
 
     def _with_class_weight(
         self, y: Any, coding: Coding, sample_weight: NDArray[Any] | None, *, incremental: bool
@@ -377,12 +407,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return sample_weight
         if incremental and isinstance(self.class_weight, str):
             raise ValueError(
-                "class_weight must be a dict for partial_fit, which does not see all rows, "
+                "class_weight must be a dict for partial_fit, which does not have all rows, "
                 f"got {self.class_weight!r}"
             )
         weights: NDArray[Any]
-        if isinstance(self.class_weight, dict) and isinstance(coding, (Binary, Multiclass)):
-            # Of all classes, for the rows of `partial_fit` need not have every one.
+        assert isinstance(coding, Labels)
+        if isinstance(self.class_weight, dict) and coding.one_class_each:
+            # For all classes, since the rows of `partial_fit` need not include every one.
             of_classes = compute_class_weight(
                 self.class_weight, classes=coding.classes, y=coding.classes
             )
@@ -404,10 +435,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _default_score(
         self, outputs: NDArray[Any], y: Any, sample_weight: NDArray[Any] | None
     ) -> float:
-        right = self._coding.decode(outputs) == y
-        if right.ndim == 2:
-            right = (right.toarray() if issparse(right) else right).all(axis=1)
-        return float(np.average(right, weights=sample_weight))
+        correct: Any = self._coding.decode(outputs) == y
+        if correct.ndim == 2:
+            correct = (correct.toarray() if issparse(correct) else correct).all(axis=1)
+        return float(np.average(correct, weights=sample_weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,9 +1,9 @@
-"""How y becomes a network's targets, and its outputs become predictions."""
+"""Conversion of y to a network's targets, and of its outputs to predictions."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,13 @@ from scipy.sparse import csr_matrix, issparse
 from scipy.special import log_expit, log_softmax, softmax
 from sklearn.utils.multiclass import is_multilabel, type_of_target, unique_labels
 
-from cnet._arrays import NO_LABELS, as_targets
-from cnet.losses import CrossEntropy, Loss, LossFunction
+from cnet.activations import ActivationName
+from cnet.data import NO_LABELS, as_targets
+from cnet.losses import BinaryCrossEntropy, CrossEntropy, FunctionLoss, Loss
 
 
 class Targets(NamedTuple):
-    """What the engine learns from; the array that does not apply is empty.
+    """The targets as the engine reads them; an array that does not apply is empty.
 
     Attributes
     ----------
@@ -29,10 +30,10 @@ class Targets(NamedTuple):
 
 
 class GroupedCrossEntropy:
-    """Sum of the cross-entropies of several softmaxes, which share out a network's linear outputs.
+    """Sum of the cross-entropies of several softmaxes over groups of linear outputs.
 
-    Called as any function given as loss. A row's targets are its one-hot rows side by side, times the
-    row's weight; the loss is the weighted mean over the rows.
+    Can be used as a loss function. A row of targets consists of one one-hot row for each group,
+    multiplied by the row's weight. The loss is the weighted mean over the rows.
 
     Parameters
     ----------
@@ -52,39 +53,43 @@ class GroupedCrossEntropy:
             weights = targets.sum(axis=1, keepdims=True)
             value -= float((targets * log_softmax(logits, axis=1)).sum())
             gradient[:, group] = weights * softmax(logits, axis=1) - targets
-        # A batch whose rows all weigh nothing teaches nothing.
+        # The gradient is 0 for a batch whose rows all have weight 0.
         scale = 1 / total if total > 0 else 0.0
         return value * scale, gradient * scale
 
 
 class Coding:
-    """Base of the kinds of y.
+    """Base class of the kinds of y.
 
     Attributes
     ----------
     n_outputs : int
-        Outputs that a network needs for it.
+        Number of outputs of the network.
     activation : str
         Activation of these outputs.
+    stratified : bool
+        Whether held-out rows have the same proportions of the classes as all rows.
+    weighs_targets : bool
+        Whether the targets are multiplied by the rows' weights, and the loss has none.
     """
 
-    activation: str
+    activation: ActivationName
     n_outputs: int
+    stratified: ClassVar[bool] = False
+    weighs_targets: ClassVar[bool] = False
 
-    def encode(
-        self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss | LossFunction | None
-    ) -> Targets:
-        """Return the targets that a network learns from by this loss.
+    def encode(self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss) -> Targets:
+        """Return the targets for training with this loss.
 
         Raises
         ------
         ValueError
-            Where a label is none of the classes, or a number out of the loss's range.
+            If a label is none of the classes, or a number is out of the loss's range.
         """
         raise NotImplementedError
 
-    def decode(self, outputs: NDArray[Any]) -> Any:
-        """Return the predictions that outputs stand for."""
+    def decode(self, outputs: NDArray[Any]) -> NDArray[Any] | csr_matrix:
+        """Return the predictions for some outputs."""
         raise NotImplementedError
 
 
@@ -97,107 +102,118 @@ class Numbers(Coding):
     activation : str
     """
 
-    def __init__(self, n_outputs: int, activation: str) -> None:
+    def __init__(self, n_outputs: int, activation: ActivationName) -> None:
         self.n_outputs = n_outputs
         self.activation = activation
 
-    def encode(
-        self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss | LossFunction | None
-    ) -> Targets:
-        checked = loss if isinstance(loss, Loss) else None
+    def encode(self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss) -> Targets:
         rows = y.reshape(len(y), -1)
-        return Targets(*as_targets(rows, len(y), self.n_outputs, dtype, checked, False, ("X", "y")))
+        return Targets(*as_targets(rows, len(y), self.n_outputs, dtype, loss, False, ("X", "y")))
 
-    def decode(self, outputs: NDArray[Any]) -> Any:
+    def decode(self, outputs: NDArray[Any]) -> NDArray[Any]:
         return outputs.reshape(-1) if self.n_outputs == 1 else outputs
 
 
 class Labels(Coding):
-    """Base of the kinds of labels.
+    """Base class of the kinds of labels.
 
     Attributes
     ----------
     classes : ndarray, or list of ndarray
-        What estimators show as ``classes_``.
+        The estimator's ``classes_``.
+    one_class_each : bool
+        Whether each row has exactly one class.
     """
 
     classes: Any
+    one_class_each: ClassVar[bool] = False
 
-    def probabilities(self, outputs: NDArray[Any]) -> Any:
+    def log_loss(self) -> Loss:
+        """Return the cross-entropy for this kind of labels."""
+        return BinaryCrossEntropy()
+
+    def probabilities(self, outputs: NDArray[Any]) -> NDArray[Any] | list[NDArray[Any]]:
         """Return the probability of each class."""
         raise NotImplementedError
 
-    def log_probabilities(self, logits: NDArray[Any]) -> Any:
-        """Return the logarithms of the probabilities, from what the activation is given."""
+    def log_probabilities(self, logits: NDArray[Any]) -> NDArray[Any] | list[NDArray[Any]]:
+        """Return the logarithms of the probabilities, computed from the inputs of the activation."""
         raise NotImplementedError
 
 
 class Binary(Labels):
-    """One class of two, or a single one, from one sigmoid."""
+    """One class of two, or a single class, with one sigmoid output."""
 
     activation = "sigmoid"
     n_outputs = 1
+    # Like scikit-learn, which does so for two classes only.
+    stratified = True
+    one_class_each = True
 
     def __init__(self, classes: NDArray[Any]) -> None:
         self.classes = classes
 
-    def encode(
-        self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss | LossFunction | None
-    ) -> Targets:
+    def encode(self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss) -> Targets:
         places = places_of(y, self.classes)
         return Targets(places.astype(dtype).reshape(-1, 1), NO_LABELS)
 
-    def decode(self, outputs: NDArray[Any]) -> Any:
+    def decode(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any]
         if len(self.classes) == 1:
-            return np.repeat(self.classes, len(outputs))
-        return self.classes[(outputs[:, 0] > 0.5).astype(np.intp)]
+            found = np.repeat(self.classes, len(outputs))
+        else:
+            found = self.classes[(outputs[:, 0] > 0.5).astype(np.intp)]
+        return found
 
-    def probabilities(self, outputs: NDArray[Any]) -> Any:
+    def probabilities(self, outputs: NDArray[Any]) -> NDArray[Any]:
         if len(self.classes) == 1:
             return np.ones_like(outputs)
         return np.hstack([1 - outputs, outputs])
 
-    def log_probabilities(self, logits: NDArray[Any]) -> Any:
+    def log_probabilities(self, logits: NDArray[Any]) -> NDArray[Any]:
         if len(self.classes) == 1:
             return np.zeros_like(logits)
-        return log_expit(np.hstack([-logits, logits]))
+        return np.asarray(log_expit(np.hstack([-logits, logits])))
 
 
 class Multiclass(Labels):
-    """One class of several, from a softmax."""
+    """One class of several, with a softmax."""
 
     activation = "softmax"
+    one_class_each = True
 
     def __init__(self, classes: NDArray[Any]) -> None:
         self.classes = classes
         self.n_outputs = len(classes)
 
-    def encode(
-        self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss | LossFunction | None
-    ) -> Targets:
+    def log_loss(self) -> Loss:
+        return CrossEntropy()
+
+    def encode(self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss) -> Targets:
         places = places_of(y, self.classes)
-        if isinstance(loss, CrossEntropy):
+        if loss.takes_labels:
             return Targets(np.empty((0, 0), dtype), places)
         return Targets(_one_hot(places, self.n_outputs, dtype), NO_LABELS)
 
-    def decode(self, outputs: NDArray[Any]) -> Any:
-        return self.classes[outputs.argmax(axis=1)]
+    def decode(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = self.classes[outputs.argmax(axis=1)]
+        return found
 
-    def probabilities(self, outputs: NDArray[Any]) -> Any:
+    def probabilities(self, outputs: NDArray[Any]) -> NDArray[Any]:
         return outputs
 
-    def log_probabilities(self, logits: NDArray[Any]) -> Any:
-        return log_softmax(logits, axis=1)
+    def log_probabilities(self, logits: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(log_softmax(logits, axis=1))
 
 
 class Multilabel(Labels):
-    """Any number of the classes at once, from a sigmoid each.
+    """Any number of classes for each row, with one sigmoid output for each class.
 
     Parameters
     ----------
     classes : ndarray
     sparse : bool
-        Whether labels came, and are to be returned, as a sparse matrix.
+        Whether labels are a sparse matrix, in y and in predictions.
     """
 
     activation = "sigmoid"
@@ -207,9 +223,7 @@ class Multilabel(Labels):
         self.n_outputs = len(classes)
         self.sparse = sparse
 
-    def encode(
-        self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss | LossFunction | None
-    ) -> Targets:
+    def encode(self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss) -> Targets:
         if y.ndim != 2 or y.shape[1] != self.n_outputs:
             raise ValueError(
                 f"y must have {self.n_outputs} columns of 0 and 1, one for each class, "
@@ -225,21 +239,22 @@ class Multilabel(Labels):
             )
         return Targets(np.ascontiguousarray(chosen, dtype), NO_LABELS)
 
-    def decode(self, outputs: NDArray[Any]) -> Any:
+    def decode(self, outputs: NDArray[Any]) -> NDArray[Any] | csr_matrix:
         chosen = (outputs > 0.5).astype(int)
         return csr_matrix(chosen) if self.sparse else chosen
 
-    def probabilities(self, outputs: NDArray[Any]) -> Any:
+    def probabilities(self, outputs: NDArray[Any]) -> NDArray[Any]:
         return outputs
 
-    def log_probabilities(self, logits: NDArray[Any]) -> Any:
-        return log_expit(logits)
+    def log_probabilities(self, logits: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(log_expit(logits))
 
 
 class Multioutput(Labels):
-    """One class of several in each column of y, from a softmax for each column."""
+    """Several columns of classes, with a softmax for each column."""
 
-    activation = "linear"  # GroupedCrossEntropy has the softmaxes
+    activation = "linear"  # the softmaxes are in GroupedCrossEntropy
+    weighs_targets = True
 
     def __init__(self, classes: list[NDArray[Any]]) -> None:
         self.classes = classes
@@ -247,9 +262,10 @@ class Multioutput(Labels):
         self.groups = [slice(start, end) for start, end in pairwise(bounds)]
         self.n_outputs = bounds[-1]
 
-    def encode(
-        self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss | LossFunction | None
-    ) -> Targets:
+    def log_loss(self) -> Loss:
+        return FunctionLoss(GroupedCrossEntropy(self.groups))
+
+    def encode(self, y: NDArray[Any], dtype: np.dtype[Any], loss: Loss) -> Targets:
         if y.ndim != 2 or y.shape[1] != len(self.classes):
             raise ValueError(
                 f"y must have {len(self.classes)} columns of labels, got shape {y.shape}"
@@ -260,7 +276,7 @@ class Multioutput(Labels):
         ]
         return Targets(np.hstack(columns), NO_LABELS)
 
-    def decode(self, outputs: NDArray[Any]) -> Any:
+    def decode(self, outputs: NDArray[Any]) -> NDArray[Any]:
         return np.column_stack(
             [
                 classes[outputs[:, group].argmax(axis=1)]
@@ -268,20 +284,20 @@ class Multioutput(Labels):
             ]
         )
 
-    def probabilities(self, outputs: NDArray[Any]) -> Any:
+    def probabilities(self, outputs: NDArray[Any]) -> list[NDArray[Any]]:
         return [softmax(outputs[:, group], axis=1) for group in self.groups]
 
-    def log_probabilities(self, logits: NDArray[Any]) -> Any:
+    def log_probabilities(self, logits: NDArray[Any]) -> list[NDArray[Any]]:
         return [log_softmax(logits[:, group], axis=1) for group in self.groups]
 
 
 def labels_of(y: NDArray[Any]) -> Labels:
-    """Return the kind of labels that y has, with the classes that are in it.
+    """Return the kind of labels in y, with the classes that occur in it.
 
     Raises
     ------
     ValueError
-        Where y has no labels, but continuous numbers for instance.
+        If y has no labels but, for example, continuous numbers.
     """
     if issparse(y) and not is_multilabel(y):
         raise ValueError(
@@ -295,18 +311,18 @@ def labels_of(y: NDArray[Any]) -> Labels:
     if kind not in ("binary", "multiclass"):
         raise ValueError(
             f"Unknown label type: {kind}. y must have class labels, a column of 0 and 1 for each "
-            "class, or columns of class labels; for numbers there is MLPRegressor"
+            "class, or columns of class labels; use MLPRegressor for numbers"
         )
     return labels_from(unique_labels(y))
 
 
 def labels_from(classes: NDArray[Any]) -> Labels:
-    """Return the kind of labels that these classes, one of them to a row, make."""
+    """Return the kind of labels for these classes, one of which each row has."""
     return Binary(classes) if len(classes) < 3 else Multiclass(classes)
 
 
 def places_of(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.intp]:
-    """Return where in `classes`, which is sorted, each label is."""
+    """Return the index of each label in `classes`, which is sorted."""
     if classes.dtype.kind == "U" and y.dtype.kind == "O":
         y = y.astype(str)
     places = np.minimum(np.searchsorted(classes, y), len(classes) - 1).astype(np.intp, copy=False)

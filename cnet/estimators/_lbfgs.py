@@ -1,4 +1,4 @@
-"""Training by L-BFGS (Liu and Nocedal, 1989), SciPy's L-BFGS-B without its bounds."""
+"""Training by L-BFGS (Liu and Nocedal, 1989), with SciPy's L-BFGS-B without bounds."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import functools
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import scipy.optimize
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController
 
-from cnet._arrays import Data
-from cnet._program import Program
-from cnet.estimators._network import Plan
+from cnet._plan import Plan
+from cnet.data import Data
+from cnet.estimators._network import changed
 from cnet.estimators._parameters import Parameters
-from cnet.estimators._rows import mean_loss, parts
-from cnet.losses import Loss, LossFunction
+from cnet.estimators._rows import mean_loss, slices_of
+from cnet.losses import Loss
+
+Objective: TypeAlias = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 
 
 class _OneBlasThread:
-    """While it is entered, by however many threads of Python, BLAS computes in one thread.
+    """A context manager in which BLAS uses one thread, also if several Python threads enter it.
 
-    L-BFGS asks it for products of twenty by twenty numbers. OpenBLAS shares even these out, and its
-    threads, where other work has their cores, wait for each other: 57 calls took 190 ms instead of 1.
+    L-BFGS computes products of twenty by twenty numbers. OpenBLAS splits even these among its threads,
+    which then wait for each other if the cores are busy: 57 calls took 190 ms instead of 1.
     """
 
     def __init__(self) -> None:
@@ -55,56 +57,53 @@ def _blas() -> Any:
     return ThreadpoolController()
 
 
-def objective(
-    program: Program, plan: Plan, data: Data, loss: Loss | LossFunction, constant: float
-) -> Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]:
-    """Return the mean loss over all rows and its gradient, as a function of a network's parameters.
+def objective(plan: Plan, data: Data, loss: Loss, alpha: float, constant: float) -> Objective:
+    """Return the mean loss over all rows and its gradient, as a function of a model's parameters.
 
     Parameters
     ----------
-    program : Program
-        Whose parameters are set to what the function is called with.
     plan : Plan
-        What the program was made from.
+        Its parameters are set to those that the function is called with.
     data : Data
-        ``data.x`` may be a matrix in compressed rows.
-    loss : Loss or callable
+        ``data.x`` may be a CSR matrix.
+    loss : Loss
+    alpha : float
+        L2 penalty of the layers.
     constant : float
-        What is added to the loss.
+        A number to add to the loss.
     """
-    n_parts = len(parts(data.x)) if isinstance(loss, Loss) else 1
-    # Each part adds its share of the penalty.
-    sharing = plan._replace(l2=plan.l2 / n_parts).program(program)
+    n_slices = 1 if loss.in_python else len(slices_of(data.x))
+    # Each slice adds its share of the penalty.
+    layers = [changed(layer, l2=alpha / n_slices) for layer in plan.model.layers]
+    part = plan if n_slices == 1 else Plan(plan.model, layers)
 
-    def value_and_gradient(
-        parameters: NDArray[np.float64],
-    ) -> tuple[float, NDArray[np.float64]]:
-        program.parameters[...] = parameters
+    def value_and_gradient(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        plan.parameters[...] = parameters
         gradient = np.empty_like(parameters)
-        return mean_loss(sharing, data, loss, gradient) + constant, gradient
+        return mean_loss(part, data, loss, gradient) + constant, gradient
 
     return value_and_gradient
 
 
-def fit(
-    parameters: Parameters,
+def minimize(
+    function: Objective,
     weights: NDArray[np.float64],
-    function: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]],
+    parameters: Parameters,
     observe: Callable[[int, float], bool],
 ) -> tuple[float, int]:
-    """Minimise a function of a network's parameters, and leave them at the best found.
+    """Minimise a function of a network's parameters, and set these to the best ones found.
 
-    Whatever ends it early, they are those of the last finished iteration.
+    If an exception ends it, they are those of the last finished iteration.
 
     Parameters
     ----------
-    parameters : Parameters
-    weights : ndarray
-        The network's parameters, where to start from and where the result goes.
     function : callable
         Returns the loss and its gradient.
+    weights : ndarray
+        The network's parameters: where to start, and where to store the result.
+    parameters : Parameters
     observe : callable
-        ``observe(iteration, loss)`` is called after each iteration; True ends the training.
+        ``observe(iteration, loss)`` is called after each iteration, and returns True to stop.
 
     Returns
     -------
@@ -114,7 +113,7 @@ def fit(
     Raises
     ------
     ValueError
-        Where the loss is not finite.
+        If the loss is not finite.
     """
     iterations = 0
     reached = weights.copy()
@@ -128,7 +127,7 @@ def fit(
 
     try:
         with _one_blas_thread:
-            result = minimize(
+            result = scipy.optimize.minimize(
                 function,
                 weights.copy(),
                 method="L-BFGS-B",
@@ -148,10 +147,10 @@ def fit(
     iterations = min(int(result.nit), parameters.max_iter)
     if not np.isfinite(result.fun):
         raise ValueError(
-            "L-BFGS ended where the loss is not a finite number; X or y may have large values, and want "
-            "to be scaled"
+            "L-BFGS ended because the loss is not a finite number; X or y may have large values that "
+            "have to be scaled"
         )
-    # 99 is that a callback has stopped it.
+    # 99: a callback has stopped it.
     if result.status not in (0, 99):
         reason = {1: "max_iter or max_fun is reached"}.get(result.status, "the line search failed")
         warnings.warn(

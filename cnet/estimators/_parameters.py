@@ -1,38 +1,41 @@
-"""The one place that checks what an estimator was constructed with."""
+"""The estimators' constructor parameters: their types and checks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
 from cnet._checks import as_choice, as_flag, as_integer, as_number, as_settings, listed
-from cnet._core.engine import ACTIVATIONS
+from cnet.activations import ACTIVATIONS, ActivationName
 from cnet.callbacks import Callback, as_callbacks
 from cnet.layers import MAX_NEURONS
-from cnet.losses import (
-    LOSSES,
-    BinaryCrossEntropy,
-    CrossEntropy,
-    Loss,
-    LossFunction,
-    resolve_loss,
-)
-from cnet.optimizers import SGD, Adam, Optimizer, resolve_optimizer
+from cnet.losses import LOSSES, FunctionLoss, Loss, LossFunction, LossName
+from cnet.optimizers import SGD, Adam, Optimizer, OptimizerName, resolve_optimizer
+from cnet.schedules import Adaptive, InverseScaling, Schedule
+
+# In hidden layers all but softmax.
+HiddenActivation: TypeAlias = Literal["identity", "logistic"] | ActivationName
+Solver: TypeAlias = Literal["lbfgs"] | OptimizerName
+LearningRate: TypeAlias = Literal["constant", "invscaling", "adaptive"]
+Scoring: TypeAlias = str | Callable[..., float] | None
+RandomState: TypeAlias = int | np.random.RandomState | None
 
 # scikit-learn's names for activations, and cnet's.
 _CNET_NAMES = {"identity": "linear", "logistic": "sigmoid"}
 _SKLEARN_NAMES = {name: other for other, name in _CNET_NAMES.items()}
-# softmax is for the last layer, which the kind of target decides.
-HIDDEN_ACTIVATIONS = tuple(_CNET_NAMES) + tuple(name for name in ACTIVATIONS if name != "softmax")
+HIDDEN_ACTIVATIONS = (
+    *_CNET_NAMES,
+    *(name for name, activation in ACTIVATIONS.items() if not activation.last_only),
+)
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """An estimator's parameters, checked and in the form that training wants.
+    """An estimator's parameters, checked and converted.
 
     Attributes
     ----------
@@ -40,25 +43,24 @@ class Parameters:
     activations, dropout : tuple of str and of float, one for each hidden layer
     optimizer : Optimizer or None
         None: L-BFGS.
-    schedule : {"constant", "invscaling", "adaptive"}
-        What becomes of the learning rate with this optimizer.
+    schedule : Schedule or None
+        None: the learning rate does not change.
     learning_rate : float
-        What it is at first.
+        The learning rate at the start.
     batch_size : int or None
-        None: 200, or all rows where there are fewer.
+        None: 200, or all rows if there are fewer.
     n_iter_no_change : float
         An integer or infinity.
 
-    The others are those of `MLPClassifier`.
+    The others are as in `MLPClassifier`.
     """
 
     hidden_layer_sizes: tuple[int, ...]
-    activations: tuple[str, ...]
+    activations: tuple[ActivationName, ...]
     dropout: tuple[float, ...]
     optimizer: Optimizer | None
-    schedule: str
+    schedule: Schedule | None
     learning_rate: float
-    power_t: float
     alpha: float
     l1: float
     max_norm: float | None
@@ -76,12 +78,12 @@ class Parameters:
 
 
 def as_parameters(estimator: Any) -> Parameters:
-    """Return the parameters of an estimator.
+    """Return the checked parameters of an estimator.
 
     Raises
     ------
     ValueError, TypeError
-        Where one is out of range, of the wrong type, or does not go with another.
+        If a parameter is out of range, of the wrong type, or cannot be combined with another.
     """
     sizes = _as_sizes(estimator.hidden_layer_sizes)
     optimizer, rate, schedule = _as_optimizer(estimator)
@@ -105,7 +107,6 @@ def as_parameters(estimator: Any) -> Parameters:
         optimizer=optimizer,
         schedule=schedule,
         learning_rate=rate,
-        power_t=as_number("power_t", estimator.power_t, 0),
         alpha=as_number("alpha", estimator.alpha, 0),
         l1=as_number("l1", estimator.l1, 0),
         max_norm=None if max_norm is None else as_number("max_norm", max_norm, 0, open_low=True),
@@ -127,35 +128,40 @@ def as_parameters(estimator: Any) -> Parameters:
         for name, unset in (("l1", 0), ("max_norm", None)):
             if getattr(found, name) != unset:
                 raise ValueError(
-                    f"{name} must be {unset} with solver 'lbfgs', which wants a smooth loss and no "
+                    f"{name} must be {unset} with solver 'lbfgs', which needs a smooth loss without "
                     f"bounds, got {getattr(found, name):g}"
                 )
         if any(found.dropout):
             raise ValueError(
-                f"dropout must be 0 with solver 'lbfgs', which wants the same loss at every call, "
+                f"dropout must be 0 with solver 'lbfgs', which needs the same loss at every call, "
                 f"got {estimator.dropout!r}"
             )
     return found
 
 
-def regression_loss(loss: Any) -> tuple[Loss | LossFunction, str]:
-    """Return the loss that `loss` is or names, and the output activation that it goes with."""
+def regression_loss(loss: LossName | Loss | LossFunction) -> tuple[Loss, ActivationName]:
+    """Return the loss for an object, a name or a function, and the output activation for it."""
     if callable(loss) and not isinstance(loss, type):
-        function: LossFunction = loss
-        return function, "linear"
+        return FunctionLoss(loss), "linear"
     found = as_settings("loss", loss, Loss, LOSSES)
     return found, found.activations[0] if found.activations else "linear"
 
 
-def classification_loss(loss: Any, activation: str) -> Loss | LossFunction:
-    """Return the loss that `loss` is or names; scikit-learn's "log_loss" is the cross-entropy."""
-    if isinstance(loss, str) and loss == "log_loss":
-        return CrossEntropy() if activation == "softmax" else BinaryCrossEntropy()
-    return resolve_loss(loss, activation)
+def is_stochastic(estimator: Any) -> bool:
+    """Return True if the solver trains by batches; otherwise there is no `partial_fit`.
+
+    Raises
+    ------
+    AttributeError
+        If the solver is "lbfgs".
+    """
+    if isinstance(estimator.solver, str) and estimator.solver == "lbfgs":
+        raise AttributeError("partial_fit requires a solver that trains by batches, not 'lbfgs'")
+    return True
 
 
 def sklearn_name(activation: str) -> str:
-    """Return what scikit-learn calls an activation."""
+    """Return scikit-learn's name for an activation."""
     return _SKLEARN_NAMES.get(activation, activation)
 
 
@@ -164,19 +170,17 @@ def _as_sizes(sizes: Any) -> tuple[int, ...]:
     return tuple(as_integer("hidden_layer_sizes", size, 1, MAX_NEURONS) for size in values)
 
 
-def _as_activations(activation: Any, n_hidden: int) -> tuple[str, ...]:
+def _as_activations(activation: Any, n_hidden: int) -> tuple[ActivationName, ...]:
     if isinstance(activation, str):
         names = [activation] * n_hidden
-        # Also where no hidden layer uses it.
+        # Checked even if there is no hidden layer.
         as_choice("activation", activation, HIDDEN_ACTIVATIONS)
     else:
         names = _one_each(
             "activation", activation, n_hidden, f"one of {listed(HIDDEN_ACTIVATIONS)}"
         )
-    return tuple(
-        _CNET_NAMES.get(name, name)
-        for name in (as_choice("activation", name, HIDDEN_ACTIVATIONS) for name in names)
-    )
+    checked = [as_choice("activation", name, HIDDEN_ACTIVATIONS) for name in names]
+    return cast(tuple[ActivationName, ...], tuple(_CNET_NAMES.get(name, name) for name in checked))
 
 
 def _as_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
@@ -186,23 +190,21 @@ def _as_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
     return tuple(as_number("dropout", value, 0, 1, open_high=True) for value in values)
 
 
-def _one_each(name: str, values: Any, n_hidden: int, wanted: str) -> list[Any]:
+def _one_each(name: str, values: Any, n_hidden: int, expected: str) -> list[Any]:
     """Return a list with a value for each hidden layer."""
     found = list(values) if isinstance(values, Iterable) else None
     if found is None or len(found) != n_hidden:
         raise ValueError(
-            f"{name} must be {wanted}, or a list of {n_hidden}, one for each hidden layer, "
+            f"{name} must be {expected}, or a list of {n_hidden}, one for each hidden layer, "
             f"got {values!r}"
         )
     return found
 
 
-def _as_optimizer(estimator: Any) -> tuple[Optimizer | None, float, str]:
-    """Return the optimizer, its first learning rate and its schedule."""
+def _as_optimizer(estimator: Any) -> tuple[Optimizer | None, float, Schedule | None]:
+    """Return the optimizer, the learning rate at the start and the schedule."""
     solver = estimator.solver
-    schedule = as_choice(
-        "learning_rate", estimator.learning_rate, ("constant", "invscaling", "adaptive")
-    )
+    schedule = _as_schedule(estimator)
     rate = as_number("learning_rate_init", estimator.learning_rate_init, 0, open_low=True)
     momentum = as_number("momentum", estimator.momentum, 0, 1)
     nesterov = as_flag("nesterovs_momentum", estimator.nesterovs_momentum)
@@ -214,11 +216,11 @@ def _as_optimizer(estimator: Any) -> tuple[Optimizer | None, float, str]:
     )
     if isinstance(solver, str):
         if solver == "lbfgs":
-            return None, rate, "constant"
+            return None, rate, None
         if solver == "sgd":
             return SGD(momentum=momentum, nesterov=nesterov and momentum > 0), rate, schedule
         if solver == "adam":
-            return adam, rate, "constant"
+            return adam, rate, None
     try:
         optimizer, _ = resolve_optimizer(solver, None)
     except ValueError as error:
@@ -227,3 +229,13 @@ def _as_optimizer(estimator: Any) -> tuple[Optimizer | None, float, str]:
     if optimizer.learning_rate is not None:
         rate = optimizer.learning_rate
     return optimizer, rate, schedule
+
+
+def _as_schedule(estimator: Any) -> Schedule | None:
+    power = as_number("power_t", estimator.power_t, 0)
+    name = as_choice(
+        "learning_rate", estimator.learning_rate, ("constant", "invscaling", "adaptive")
+    )
+    if name == "constant":
+        return None
+    return InverseScaling(power) if name == "invscaling" else Adaptive()

@@ -1,43 +1,50 @@
-"""MLPRegressor: numbers from a network."""
+"""MLPRegressor: regression with a neural network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import xlogy
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils.metaestimators import available_if
 
-from cnet._arrays import Data
-from cnet._core import engine
+from cnet.callbacks import Callbacks
 from cnet.estimators._base import BaseMLP
 from cnet.estimators._coding import Coding, Numbers
-from cnet.estimators._parameters import regression_loss
-from cnet.estimators._stochastic import Shuffling
-from cnet.losses import Loss, LossFunction, Poisson, SquaredError
-from cnet.training import Run
+from cnet.estimators._parameters import (
+    HiddenActivation,
+    LearningRate,
+    RandomState,
+    Scoring,
+    Solver,
+    is_stochastic,
+    regression_loss,
+)
+from cnet.estimators._rows import Matrix
+from cnet.losses import Loss, LossFunction, LossName
+from cnet.optimizers import Optimizer
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
-    """Regression by a fully connected network: scikit-learn's MLPRegressor, and more.
+    """Multi-layer perceptron regressor: scikit-learn's MLPRegressor with more options.
 
     Parameters
     ----------
     loss : str, cnet.Loss or callable, default "squared_error"
-        squared_error, poisson (after exp, for counts), absolute_error, huber, "quantile(q)" for a
-        quantile of the target, binary_cross_entropy (after the logistic function, for shares), or an
-        object such as ``cnet.Huber(0.5)``. A function ``loss(y_true, y_pred) -> (value, gradient)`` is
-        called for every batch, and does its own reduction.
+        squared_error, poisson (for counts, with exp as output activation), absolute_error, huber,
+        "quantile(q)" for a quantile of the target, binary_cross_entropy (for proportions, with the
+        logistic function as output activation), or an object such as ``cnet.Huber(0.5)``. A function
+        ``loss(y_true, y_pred) -> (value, gradient)`` is called for every batch, and does its own
+        reduction.
     hidden_layer_sizes, activation, solver, …
         As in `MLPClassifier`; there is no `class_weight`.
 
     Attributes
     ----------
     network_ : cnet.NeuralNetwork
-        And the others of `MLPClassifier`, but for `classes_`.
+        The trained network. The other attributes are those of `MLPClassifier`, except `classes_`.
 
     Examples
     --------
@@ -48,24 +55,25 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     """
 
     _y_is_numeric = True
+    _averages_outputs = True
 
     def __init__(
         self,
-        loss: Any = "squared_error",
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
+        loss: LossName | Loss | LossFunction = "squared_error",
+        hidden_layer_sizes: int | Iterable[int] = (100,),
+        activation: HiddenActivation | Sequence[HiddenActivation] = "relu",
         *,
-        solver: Any = "adam",
+        solver: Solver | Optimizer = "adam",
         alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: str = "constant",
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: LearningRate = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: RandomState = None,
         tol: float = 1e-4,
-        verbose: Any = False,
+        verbose: bool | int = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
@@ -74,27 +82,27 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
-        n_iter_no_change: Any = 10,
+        n_iter_no_change: float = 10,
         max_fun: int = 15000,
         l1: float = 0.0,
         max_norm: float | None = None,
-        dropout: Any = 0.0,
-        scoring: Any = None,
-        callbacks: Any = None,
+        dropout: float | Sequence[float] = 0.0,
+        scoring: Scoring = None,
+        callbacks: Callbacks = None,
     ) -> None:
         self._keep(locals())
 
     def fit(
         self,
-        X: Any,  # noqa: N803
-        y: Any,
-        sample_weight: Any = None,
+        X: Matrix,  # noqa: N803
+        y: Matrix,
+        sample_weight: ArrayLike | None = None,
         *,
-        X_val: Any = None,  # noqa: N803
-        y_val: Any = None,
-        sample_weight_val: Any = None,
+        X_val: Matrix | None = None,  # noqa: N803
+        y_val: Matrix | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Train the network; as `MLPClassifier.fit`, y being numbers.
+        """Train the network, in the same way as `MLPClassifier.fit` but with numbers as y.
 
         Parameters
         ----------
@@ -111,9 +119,14 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         held_out = (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, held_out=held_out)
 
-    @available_if(BaseMLP._is_stochastic)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
-        """Go through some rows once, starting where the network stands.
+    @available_if(is_stochastic)
+    def partial_fit(
+        self,
+        X: Matrix,  # noqa: N803
+        y: Matrix,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Train the network for one epoch, from the present weights.
 
         Parameters
         ----------
@@ -127,7 +140,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """
         return self._fit(X, y, sample_weight, incremental=True)
 
-    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+    def predict(self, X: Matrix) -> NDArray[Any]:  # noqa: N803
         """Return predictions.
 
         Parameters
@@ -136,7 +149,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Returns
         -------
-        ndarray of shape (n,), or (n, n_outputs) with more than one output
+        ndarray of shape (n,), or (n, n_outputs) for more than one output
             In the dtype of the network.
         """
         outputs = self._outputs(X)
@@ -150,7 +163,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         _, activation = regression_loss(self.loss)
         return Numbers(len(self.intercepts_[-1]), activation)
 
-    def _as_loss(self, coding: Coding) -> Loss | LossFunction:
+    def _as_loss(self, coding: Coding) -> Loss:
         loss, _ = regression_loss(self.loss)
         return loss
 
@@ -161,74 +174,18 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             return float("nan")
         return _r2(y.reshape(outputs.shape), outputs, sample_weight)
 
-    # What scikit-learn calls the loss: of squared_error the mean over the outputs, whose sum is what is
-    # minimised; of poisson the deviance, which is 0 where predictions are right.
-
-    def _recorded_scale(self, loss: Loss | LossFunction, n_outputs: int) -> float:
-        return 1 / n_outputs if isinstance(loss, SquaredError) else 1.0
-
-    def _recorded_by_batches(self, run: Run) -> Callable[[float], float] | None:
-        if not isinstance(run.settings.loss, Poisson):
-            return None
-        least = _least_poisson(run.data)
-        weights = run.data.sample_weight.astype(np.float64)
-        shuffling = run.settings.order
-        starts = np.arange(0, run.n, run.batch_size)
-        sizes = np.diff([*starts, run.n])
-
-        def recorded(value: float) -> float:
-            order = shuffling.order if isinstance(shuffling, Shuffling) else np.arange(run.n)
-            order = order if run.rows is None else run.rows[order]
-            of_rows = least[order]
-            if not weights.size:
-                return value + float(of_rows.mean())
-            sums = np.add.reduceat(weights[order], starts)
-            weighted = np.add.reduceat(weights[order] * of_rows, starts)
-            means = np.divide(weighted, sums, out=np.zeros_like(sums), where=sums > 0)
-            return value + float(means @ sizes) / run.n
-
-        return recorded
-
-    def _constant(self, data: Data, loss: Loss | LossFunction) -> float:
-        if not isinstance(loss, Poisson):
-            return 0.0
-        weights = data.sample_weight if data.sample_weight.size else None
-        return float(np.average(_least_poisson(data), weights=weights))
-
-    def _recorded_by_lbfgs(
-        self, data: Data, loss: Loss | LossFunction
-    ) -> Callable[[float], float] | None:
-        n_outputs: int = data.targets.shape[1]
-        if n_outputs == 1 or not isinstance(loss, SquaredError):
-            return None
-        program = self.network_._ready()
-        total = float(data.sample_weight.sum()) if data.sample_weight.size else len(data.targets)
-
-        def recorded(value: float) -> float:
-            penalty = float(engine.penalty(program.rows, program.parameters)) / total
-            return (value - penalty) / n_outputs + penalty
-
-        return recorded
-
 
 def _r2(y: NDArray[Any], outputs: NDArray[Any], sample_weight: NDArray[Any] | None) -> float:
-    """Return the mean over the outputs of R², as scikit-learn's r2_score does.
+    """Return the mean of R² over the outputs, as scikit-learn's r2_score.
 
-    Which takes some 400 µs for its checks, longer than an epoch of many a data set.
+    r2_score takes some 400 µs for its checks, which is longer than an epoch of a small data set.
     """
     weights = np.ones((len(y), 1)) if sample_weight is None else sample_weight[:, np.newaxis]
     mean = (weights * y).sum(axis=0) / weights.sum()
     unexplained = (weights * (y - outputs) ** 2).sum(axis=0, dtype=np.float64)
     total = (weights * (y - mean) ** 2).sum(axis=0, dtype=np.float64)
-    # A target that is constant is either met or not.
+    # The score for a constant target is 1 if all predictions are exact, and 0 otherwise.
     scores = np.where(unexplained == 0, 1.0, 0.0)
     varies = total > 0
     scores[varies] = 1 - unexplained[varies] / total[varies]
     return float(scores.mean())
-
-
-def _least_poisson(data: Data) -> NDArray[np.float64]:
-    """Return what scikit-learn's Poisson deviance has beside cnet's loss, for each row."""
-    targets = data.targets.astype(np.float64)
-    least: NDArray[np.float64] = (xlogy(targets, targets) - targets).sum(axis=1)
-    return least

@@ -1,45 +1,49 @@
-"""Rows of inputs, dense or sparse: a part at a time where all of them dense would fill the memory."""
+"""Rows of inputs, dense or sparse. Large sparse matrices are converted to dense ones part by part."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 
-from cnet._arrays import Data
-from cnet._program import Program
-from cnet.callbacks import Callback
-from cnet.estimators._network import Plan
-from cnet.losses import Loss, LossFunction
-from cnet.training import Run
+from cnet._plan import Plan
+from cnet.data import Data
+from cnet.estimators._network import changed
+from cnet.layers import BaseLayer
+from cnet.losses import Loss
+from cnet.model import Model
 
-# Sparse rows that take no more than this when dense are made dense all at once.
-_DENSE_BYTES = 2**26
+if TYPE_CHECKING:
+    from scipy.sparse import sparray, spmatrix
+
+Matrix: TypeAlias = "ArrayLike | sparray | spmatrix"
+
+# Sparse rows that take no more than this as a dense array are converted at once.
+DENSE_BYTES = 2**26
 
 
 def as_rows(X: Any) -> Any:  # noqa: N803
-    """Return validated inputs as the engine reads them, or in compressed rows if that is too large."""
+    """Return validated inputs as the engine reads them, or as a CSR matrix if they are too large."""
     if not issparse(X):
         return np.require(X, requirements=["C", "A"])
-    if X.shape[0] * X.shape[1] * X.dtype.itemsize <= _DENSE_BYTES:
+    if X.shape[0] * X.shape[1] * X.dtype.itemsize <= DENSE_BYTES:
         return X.toarray(order="C")
     return X.tocsr()
 
 
-def parts(x: Any, n: int | None = None, batch_size: int = 1) -> list[slice]:
-    """Return slices of `n` rows of x that are small enough to be made dense; dense rows are one part.
+def slices_of(x: Any, n: int | None = None, batch_size: int = 1) -> list[slice]:
+    """Return slices of `n` rows of x, by default all, that are small enough to be made dense.
 
-    By default all rows. All parts but the last have a multiple of `batch_size` rows.
+    Dense rows are one slice. Each slice but the last has a multiple of `batch_size` rows.
     """
     n_inputs = x.shape[1]
     n = x.shape[0] if n is None else n
     if not issparse(x):
         return [slice(0, n)]
-    n_batches = max(1, _DENSE_BYTES // (n_inputs * x.dtype.itemsize * batch_size))
+    n_batches = max(1, DENSE_BYTES // (n_inputs * x.dtype.itemsize * batch_size))
     step = n_batches * batch_size
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
@@ -50,117 +54,105 @@ def dense(x: Any) -> NDArray[Any]:
     return array
 
 
-def forward(program: Program, plan: Plan, x: Any) -> NDArray[Any]:
-    """Return the outputs of a network that is made to this plan, of shape (n, n_outputs).
+def as_dense(data: Data) -> Data:
+    """Return the same data with x as an array."""
+    return Data(dense(data.x), data.targets, data.labels, data.sample_weight)
 
-    The first product with sparse rows is SciPy's; from there the engine goes on, by way of an identity.
+
+def total_weight(data: Data) -> float:
+    """Return the sum of the rows' weights."""
+    return float(data.sample_weight.sum()) if data.sample_weight.size else data.x.shape[0]
+
+
+def forward(plan: Plan, x: Any, layers: Sequence[BaseLayer] | None = None) -> NDArray[Any]:
+    """Return the outputs of a network, of shape (n, n_outputs).
+
+    For sparse rows SciPy computes the first product. The engine continues from there with a model whose
+    first weights are an identity matrix, which does not change the sums.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan of the network's model.
+    x : ndarray or CSR matrix
+    layers : sequence of BaseLayer, optional
+        The model's layers with other settings.
     """
+    model = plan.model
     if not issparse(x):
-        return program.forward(x)
-    n_inputs, n_neurons = plan.sizes[:2]
-    n_weights = n_inputs * n_neurons
-    rest = Program(plan._replace(sizes=(n_neurons, *plan.sizes[1:])).layers(), program.dtype)
-    rest.parameters[: n_neurons**2] = np.eye(n_neurons).reshape(-1)
-    rest.parameters[n_neurons**2 :] = program.parameters[n_weights:]
-    weights = program.parameters[:n_weights].reshape(n_inputs, n_neurons)
-    step = max(1, _DENSE_BYTES // (n_neurons * program.dtype.itemsize))
+        return (plan if layers is None else Plan(model, layers)).forward(x)
+    first, *others = model.layers if layers is None else layers
+    n_weights, width = first.n_inputs * first.n_neurons, first.n_neurons
+    rest = Model([changed(first, n_inputs=width), *map(changed, others)], model.dtype)
+    rest.parameters[: width**2] = np.eye(width).reshape(-1)
+    rest.parameters[width**2 :] = model.parameters[n_weights:]
+    weights = model.parameters[:n_weights].reshape(first.n_inputs, width)
+    rest_plan = Plan(rest)
+    step = max(1, DENSE_BYTES // (width * model.dtype.itemsize))
     outputs = [
-        rest.forward(np.ascontiguousarray(x[start : start + step] @ weights))
+        rest_plan.forward(np.ascontiguousarray(x[start : start + step] @ weights))
         for start in range(0, x.shape[0], step)
     ]
     return np.concatenate(outputs)
 
 
-def mean_loss(
-    program: Program, data: Data, loss: Loss | LossFunction, gradient: NDArray[Any] | None = None
-) -> float:
-    """Return the mean of the rows' losses by their weights, and fill its gradient where given.
+def mean_loss(plan: Plan, data: Data, loss: Loss, gradient: NDArray[Any] | None = None) -> float:
+    """Return the weighted mean of the rows' losses, and fill its gradient if an array is given.
 
-    The program's penalties are divided as the rows' sum is, and added once for each of the `parts`.
+    The penalties of the plan are divided as the rows' sum is. They are added once for each of
+    `slices_of` the rows.
     """
-    found = parts(data.x)
-    if len(found) == 1 or not isinstance(loss, Loss):
-        # A function must see all rows at once, and does its own reduction.
-        return program.loss(
-            data._replace(x=dense(data.x)),
+    slices = slices_of(data.x)
+    if len(slices) == 1 or loss.in_python:
+        # A function needs all rows at once, and does its own reduction.
+        return plan.loss(
+            as_dense(data),
             loss,
             reduction="weighted_mean",
             divide_penalties=True,
             gradient=gradient,
         )
-    total = float(data.sample_weight.sum()) if data.sample_weight.size else data.x.shape[0]
+    total = total_weight(data)
     value = 0.0
-    of_part = None if gradient is None else np.zeros_like(gradient)
+    of_slice = None if gradient is None else np.zeros_like(gradient)
     if gradient is not None:
         gradient[...] = 0
-    for part in found:
-        chosen = data.of_rows(part)
-        value += program.loss(
-            chosen._replace(x=dense(chosen.x)), loss, reduction="sum", gradient=of_part
-        )
-        if gradient is not None and of_part is not None:
-            gradient += of_part / total
+    for rows in slices:
+        chosen = data.of_rows(rows)
+        value += plan.loss(as_dense(chosen), loss, reduction="sum", gradient=of_slice)
+        if gradient is not None and of_slice is not None:
+            gradient += of_slice / total
     return value / total
 
 
-class SparseRun(Run):
-    """A run over sparse rows, of which some batches at a time are made dense.
+class SparseRows:
+    """A source of training rows from a sparse matrix, some batches of which are dense at a time.
 
     Parameters
     ----------
-    program, data, state, settings, rng, rows
-        As in `Run`, but that ``data.x`` is a matrix in compressed rows, and `rows` must be given.
+    data : Data
+        ``data.x`` is a CSR matrix.
+    rows : ndarray of intp
+        The rows to train on.
+
+    Attributes
+    ----------
+    n : int
+        Number of rows to train on.
     """
 
-    def epochs(
-        self, count: int, callbacks: list[Callback] | None = None, network: Any = None
-    ) -> tuple[NDArray[np.float64], BaseException | None]:
-        """Train `count` epochs as `Run` does, from part to part."""
-        totals: list[float] = []
-        error: BaseException | None = None
-        for _ in range(count):
-            total, error = self._epoch(callbacks, network)
-            if total is None:
-                break
-            totals.append(total)
-        return np.array(totals), error
+    is_whole = False
 
-    def _epoch(
-        self, callbacks: list[Callback] | None, network: Any
-    ) -> tuple[float | None, BaseException | None]:
-        parameters = self.program.parameters
-        np.copyto(self.finished, parameters)
-        total = 0.0
-        error: BaseException | None = None
-        try:
-            for run in self._runs():
-                values, error = run.epochs(1, callbacks, network)
-                if not len(values):
-                    break
-                total += float(values[0])
-            else:
-                return total, None
-        except BaseException as raised:  # Ctrl-C or no memory, while rows are made dense
-            error = raised
-        np.copyto(parameters, self.finished)
-        self.state.restart(self.settings.learning_rate)
-        return None, error
+    def __init__(self, data: Data, rows: NDArray[np.intp]) -> None:
+        self.data = data
+        self.rows = rows
+        self.n = len(rows)
 
-    def _runs(self) -> Iterator[Run]:
-        """Yield the epoch's parts, each as a run of its own over rows that are in order."""
-        rows = self._order(1)[0]
-        settings = replace(
-            self.settings, shuffle=False, order=None, learning_rate=float(self.rates[0])
-        )
-        x: Any = self.data.x
-        for part in parts(x, self.n, self.batch_size):
+    def parts(
+        self, order: NDArray[np.intp] | None, batch_size: int
+    ) -> Iterator[tuple[Data, NDArray[np.intp] | None]]:
+        """Yield the rows of an epoch in this order, part by part."""
+        rows = self.rows if order is None else self.rows[order[0]]
+        for part in slices_of(self.data.x, self.n, batch_size):
             chosen = self.data.of_rows(rows[part])
-            run = Run(
-                self.program,
-                chosen._replace(x=dense(chosen.x)),
-                self.state,
-                settings,
-                self.rng,
-            )
-            run.first_batch = part.start // self.batch_size
-            yield run
+            yield as_dense(chosen), None

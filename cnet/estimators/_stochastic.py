@@ -1,188 +1,202 @@
-"""Training by batches: schedules of the learning rate, and when to stop, as scikit-learn has them."""
+"""Training by batches: records of the epochs, and when to stop, as in scikit-learn."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from cnet._program import Program
-from cnet.callbacks import Callback
+from cnet.callbacks import Callback, ImprovementByTol
 from cnet.estimators._parameters import Parameters
-from cnet.optimizers import SGD, Optimizer, OptimizerState
-from cnet.training import Assessment, DivergenceError, History, Run, Training
+from cnet.history import DivergenceError
+from cnet.model import Model
+from cnet.network import NeuralNetwork
+from cnet.optimizers import Optimizer
+from cnet.schedules import Scheduler
 
-# The learning rate from which "adaptive" goes no lower, scikit-learn's.
-_LEAST_ADAPTIVE_RATE = 1e-6
+if TYPE_CHECKING:
+    from cnet.estimators._base import BaseMLP
 
-# What an inverse power may leave of the learning rate: the velocity, which is kept apart from it, must
-# not overflow when it is brought to another rate.
-_LEAST_SHARE = 1e-18
+DIVERGED = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to "
+    "be preprocessed. The weights are those of the last finished epoch"
+)
 
 
-@dataclass
-class Descent:
-    """An optimizer with its state and learning rate, kept from one `partial_fit` to the next.
+def scheduler_for(
+    parameters: Parameters, optimizer: Optimizer, model: Model, last: Scheduler | None
+) -> Scheduler:
+    """Return the last scheduler if training can continue with it, and otherwise a new one.
 
-    Attributes
+    Parameters
     ----------
+    parameters : Parameters
     optimizer : Optimizer
-    state : OptimizerState
-    schedule : {"constant", "invscaling", "adaptive"}
-    learning_rate_init, power_t : float
-    learning_rate : float
-        That of the next epoch.
+    model : Model
+    last : Scheduler or None
+        Holds the learning rate and the optimizer's state of the last training.
+    """
+    rate = parameters.learning_rate
+    if last is None or not _goes_with(last, optimizer, model):
+        state = optimizer.start(len(model.parameters), model.dtype, rate)
+        return Scheduler(parameters.schedule, rate, state, watch=False)
+    last.follow(parameters.schedule)
+    if last.base != rate:
+        last.restart_from(rate)
+    return last
+
+
+def _goes_with(scheduler: Scheduler, optimizer: Optimizer, model: Model) -> bool:
+    """Whether the scheduler has a state of this optimizer for this model."""
+    state = scheduler.state
+    return (
+        state is not None
+        and state.optimizer == optimizer
+        and state.moments.dtype == model.dtype
+        and state.moments.shape[1] == len(model.parameters)
+    )
+
+
+class FitRecords(Callback):
+    """Records epochs, or iterations of L-BFGS, in an estimator's attributes.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+    score : callable or None
+        Returns the score on the validation data.
+    verbose : bool
+        Whether to print the loss and the score.
+    recorded : callable, optional
+        ``recorded(loss)`` returns the value to record for the loss of the last epoch.
     """
 
-    optimizer: Optimizer
-    state: OptimizerState
-    schedule: str
-    learning_rate_init: float
-    power_t: float
-    learning_rate: float
+    def __init__(
+        self,
+        estimator: BaseMLP,
+        score: Callable[[], float] | None,
+        verbose: bool,
+        recorded: Callable[[float], float] | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.score = score
+        self.verbose = verbose
+        self.recorded = recorded
 
-    @classmethod
-    def start(cls, parameters: Parameters, program: Program) -> Descent:
-        """Return the state before the first step."""
-        assert parameters.optimizer is not None
-        rate = parameters.learning_rate
-        state = parameters.optimizer.start(len(program.parameters), program.dtype, rate)
-        return cls(parameters.optimizer, state, parameters.schedule, rate, parameters.power_t, rate)
-
-    def goes_with(self, parameters: Parameters, program: Program) -> bool:
-        """Whether the state is one of these parameters and this network."""
-        moments = self.state.moments
-        return (
-            self.optimizer == parameters.optimizer
-            and moments.dtype == program.dtype
-            and moments.shape[1] == len(program.parameters)
-        )
-
-    def follow(self, parameters: Parameters) -> None:
-        """Take over a schedule that has been changed."""
-        self.schedule = parameters.schedule
-        self.power_t = parameters.power_t
-        if self.learning_rate_init != parameters.learning_rate:
-            self.learning_rate_init = parameters.learning_rate
-            self._set(parameters.learning_rate)
-
-    def after_epoch(self, t: int) -> None:
-        """Set the learning rate for after `t` rows in all."""
-        if self.schedule == "invscaling":
-            too_little = (t + 1) ** -self.power_t < _LEAST_SHARE
-            divisor = 1 / _LEAST_SHARE if too_little else (t + 1) ** self.power_t
-            self._set(self.learning_rate_init / divisor)
-
-    def slow_down(self) -> bool:
-        """Lower the learning rate where the schedule is to when nothing improves; return whether."""
-        if self.schedule != "adaptive" or self.learning_rate <= _LEAST_ADAPTIVE_RATE:
-            return False
-        self._set(self.learning_rate / 5)
-        return True
-
-    def _set(self, rate: float) -> None:
-        # scikit-learn's velocity has the learning rate in it, cnet's has not: a step keeps the speed of
-        # the last one if the velocity makes up for what the rate loses.
-        if isinstance(self.optimizer, SGD):
-            self.state.moments *= self.learning_rate / rate
-        self.learning_rate = rate
+    def on_epoch_end(self, network: NeuralNetwork, epoch: int, logs: dict[str, float]) -> bool:
+        """Record the loss and the score."""
+        estimator = self.estimator
+        estimator.n_iter_ = epoch + 1
+        loss = logs["loss"]
+        estimator.loss_ = self.recorded(loss) if self.recorded else loss
+        estimator.loss_curve_.append(estimator.loss_)
+        if self.verbose:
+            print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
+        if self.score is not None:
+            score = logs["validation_score"] = self.score()
+            assert estimator.validation_scores_ is not None
+            assert estimator.best_validation_score_ is not None
+            estimator.validation_scores_.append(score)
+            if score > estimator.best_validation_score_:
+                estimator.best_validation_score_ = score
+            if self.verbose:
+                print(f"Validation score: {score:f}")
+        return False
 
 
-class Course(Callback):
-    """Records epochs in an estimator's attributes and stops them, as scikit-learn does.
+class FitMonitor(FitRecords):
+    """Records epochs in an estimator's attributes, and stops training as scikit-learn does.
 
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
     parameters : Parameters
-    descent : Descent
-    run : Run
-    recorded : callable, optional
-        ``recorded(loss)`` returns what to record for the loss of the epoch that has just ended.
-    score : callable, optional
-        Returns the score on the validation data.
+    scheduler : Scheduler
+    recorded, score
+        As in `FitRecords`.
+    epochs_without : int
+        Number of epochs without improvement at the end of the last training.
+
+    Attributes
+    ----------
+    improvement : ImprovementByTol
+        Counts the epochs without improvement.
+    converged : bool
+        Whether training has stopped because there was no improvement.
     """
 
     def __init__(
         self,
-        estimator: Any,
+        estimator: BaseMLP,
         parameters: Parameters,
-        descent: Descent,
-        run: Run,
+        scheduler: Scheduler,
         recorded: Callable[[float], float] | None,
         score: Callable[[], float] | None,
+        epochs_without: int,
     ) -> None:
-        self.estimator = estimator
+        super().__init__(estimator, score, parameters.verbose, recorded)
         self.parameters = parameters
-        self.descent = descent
-        self.run = run
-        self.recorded = recorded
-        self.score = score
+        self.scheduler = scheduler
         self.converged = False
-        weights = run.program.parameters
-        self.best = weights.copy() if parameters.early_stopping else weights[:0]
+        best = (
+            estimator.best_validation_score_ if parameters.early_stopping else estimator.best_loss_
+        )
+        assert best is not None
+        self.improvement = ImprovementByTol(
+            greater=parameters.early_stopping, min_delta=parameters.tol
+        )
+        self.improvement.best = best
+        self.improvement.epochs_without = epochs_without
+        self._best: list[NDArray[Any]] = []
 
     @property
     def epochs_at_once(self) -> int:
-        """As many epochs as cannot be the last, nor change the learning rate, and that one."""
-        if self.score or self.recorded or self.descent.schedule == "invscaling":
+        """The number of epochs after which training may stop or the learning rate change."""
+        if self.score or self.recorded:
             return 1
-        left = self.parameters.n_iter_no_change - self.estimator._no_improvement_count
+        left = self.parameters.n_iter_no_change - self.improvement.epochs_without
         return int(min(max(left, 0) + 1, self.parameters.max_iter))
 
-    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool:
-        """Record the epoch; return whether it was the last."""
-        estimator, verbose = self.estimator, self.parameters.verbose
-        estimator.n_iter_ += 1
-        estimator.t_ += self.run.n
-        loss = logs["loss"]
-        estimator.loss_ = self.recorded(loss) if self.recorded else loss
-        estimator.loss_curve_.append(estimator.loss_)
-        if verbose:
-            print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
-        if self.score is not None:
-            self._observe_score(self.score(), logs)
-        if not self.parameters.early_stopping:
-            self._observe_loss()
-        self.descent.after_epoch(estimator.t_)
-        if estimator._no_improvement_count > self.parameters.n_iter_no_change:
+    def on_train_begin(self, network: NeuralNetwork) -> None:
+        """Store the weights as the best ones so far."""
+        if self.parameters.early_stopping:
+            self._best = [network.parameters.copy(), network.buffers.copy()]
+
+    def on_epoch_end(self, network: NeuralNetwork, epoch: int, logs: dict[str, float]) -> bool:
+        """Record the epoch, and return whether it was the last."""
+        estimator, improvement = self.estimator, self.improvement
+        super().on_epoch_end(network, epoch, logs)
+        estimator.t_ = self.scheduler.n_rows
+        if self.parameters.early_stopping:
+            best, score = improvement.best, logs["validation_score"]
+            improvement.observe(score)
+            if score > best:
+                self._best = [network.parameters.copy(), network.buffers.copy()]
+        else:
+            improvement.observe(estimator.loss_)
+            estimator.best_loss_ = improvement.best
+        if improvement.epochs_without > self.parameters.n_iter_no_change:
             self.converged = not self._slow_down()
-        self.run.set_learning_rate(self.descent.learning_rate)
         return self.converged
 
-    def _observe_score(self, score: float, logs: dict[str, float]) -> None:
-        estimator, tol = self.estimator, self.parameters.tol
-        best = estimator.best_validation_score_
-        logs["validation_score"] = estimator._observe_score(score)
-        if self.parameters.verbose:
-            print(f"Validation score: {score:f}")
-        if self.parameters.early_stopping:
-            self._count(score < best + tol)
-            if score > best:
-                np.copyto(self.best, self.run.program.parameters)
-
-    def _observe_loss(self) -> None:
-        estimator, tol = self.estimator, self.parameters.tol
-        self._count(estimator.loss_ > estimator.best_loss_ - tol)
-        estimator.best_loss_ = min(estimator.best_loss_, estimator.loss_)
-
-    def _count(self, unimproved: bool) -> None:
-        estimator = self.estimator
-        estimator._no_improvement_count = estimator._no_improvement_count + 1 if unimproved else 0
+    def restore_best(self, network: NeuralNetwork) -> None:
+        """With early stopping, set the network's weights to those with the best score."""
+        if self._best:
+            np.copyto(network.parameters, self._best[0])
+            np.copyto(network.buffers, self._best[1])
 
     def _slow_down(self) -> bool:
-        """Go on with a lower learning rate, if there is one; say what happens."""
-        slower = self.descent.slow_down()
+        """Lower the learning rate if the schedule does so, and say what happens."""
+        slower = self.scheduler.slow_down()
         if slower:
-            self.estimator._no_improvement_count = 0
+            self.improvement.epochs_without = 0
         if self.parameters.verbose:
             what = "validation score" if self.parameters.early_stopping else "training loss"
-            then = f"going on with learning rate {self.descent.learning_rate:g}"
+            then = f"going on with learning rate {self.scheduler.learning_rate:g}"
             print(
                 f"No better {what}, by tol={self.parameters.tol:g}, for more than "
                 f"{self.parameters.n_iter_no_change} epochs: {then if slower else 'stopping'}."
@@ -190,27 +204,29 @@ class Course(Callback):
         return slower
 
 
-def fit(network: Any, course: Course, *, warn: bool) -> None:
-    """Train a network until its course is run.
+def fit(
+    train: Callable[[], Any], network: NeuralNetwork, monitor: FitMonitor, *, warn: bool
+) -> None:
+    """Train a network as `monitor` says.
+
+    Parameters
+    ----------
+    train : callable
+        Trains the network, with `monitor` as a callback.
+    network : NeuralNetwork
+    monitor : FitMonitor
+    warn : bool
+        Whether to warn if training ends before it has converged.
 
     Raises
     ------
     ValueError
-        Where training diverges and there are no best weights to go back to.
+        If training diverges, and there are no best weights to go back to.
     """
-    estimator, parameters = course.estimator, course.parameters
-    run = course.run
-    prepared = Training(
-        run,
-        verbose=False,
-        callbacks=[course, *parameters.callbacks],
-        assessment=Assessment([], None),
-        logged=["validation_score"] if course.score else [],
-    )
-    network.history = History(loss=[])
+    estimator, parameters = monitor.estimator, monitor.parameters
     try:
-        prepared.start(network, network.history)
-        if warn and not course.converged and estimator.n_iter_ == parameters.max_iter:
+        train()
+        if warn and not monitor.converged and estimator.n_iter_ == parameters.max_iter:
             warnings.warn(
                 f"training ended after max_iter={parameters.max_iter} epochs, before the "
                 f"{'validation score' if parameters.early_stopping else 'loss'} stopped improving",
@@ -225,6 +241,7 @@ def fit(network: Any, course: Course, *, warn: bool) -> None:
     except DivergenceError as error:
         if not parameters.early_stopping:
             raise ValueError(DIVERGED) from error
+        assert estimator.validation_scores_ is not None
         estimator.validation_scores_.append(float("nan"))
         warnings.warn(
             f"training diverged in epoch {estimator.n_iter_ + 1}; the weights are the best from "
@@ -233,18 +250,11 @@ def fit(network: Any, course: Course, *, warn: bool) -> None:
             stacklevel=5,
         )
     finally:
-        if parameters.early_stopping:
-            np.copyto(run.program.parameters, course.best)
-
-
-DIVERGED = (
-    "Solver produced non-finite parameter weights. The input data may contain large values and need to "
-    "be preprocessed. The weights are those of the last finished epoch"
-)
+        monitor.restore_best(network)
 
 
 class Shuffling:
-    """The order of rows in each epoch, drawn as scikit-learn draws it.
+    """The order of rows in each epoch, drawn as in scikit-learn.
 
     Parameters
     ----------
@@ -254,7 +264,7 @@ class Shuffling:
     Attributes
     ----------
     order : ndarray of shape (n,), intp
-        That of the epoch last asked for.
+        The order of the last epoch.
     """
 
     def __init__(self, n: int, random_state: np.random.RandomState) -> None:
@@ -262,6 +272,6 @@ class Shuffling:
         self.random_state = random_state
 
     def __call__(self, n: int) -> NDArray[np.intp]:
-        """Return the order of the next epoch: that of the last one, shuffled."""
+        """Return the order of the next epoch, a permutation of the last one."""
         self.order = self.order[self.random_state.permutation(n)]
         return self.order

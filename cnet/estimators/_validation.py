@@ -1,72 +1,103 @@
-"""Data that are held out, and the score on them after each epoch."""
+"""Held-out rows, and the score on them after each epoch."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.model_selection import train_test_split
 
-from cnet._arrays import Data
 from cnet._checks import listed
+from cnet._plan import Plan
+from cnet.data import Data
+from cnet.estimators._coding import Coding
+from cnet.estimators._network import changed
+from cnet.estimators._parameters import Parameters
 from cnet.estimators._rows import forward, mean_loss
+from cnet.losses import Loss
 from cnet.metrics import METRICS, Truth
+from cnet.network import NeuralNetwork
+
+if TYPE_CHECKING:
+    from cnet.estimators._base import BaseMLP
+
+Score: TypeAlias = Callable[[NDArray[Any], Any, NDArray[Any] | None], float]
 
 
 class Validation:
-    """Held-out rows and how an estimator scores on them.
+    """Held-out rows, and the ways of computing a score on them.
 
     Parameters
     ----------
     y : ndarray
         Targets as the user gave them.
     data : Data
-        Rows, targets and weights for the engine; ``data.x`` may be a matrix in compressed rows.
+        Rows, targets and weights as the engine reads them; ``data.x`` may be a CSR matrix.
     """
 
     def __init__(self, y: NDArray[Any], data: Data) -> None:
         self.y = y
         self.data = data
 
-    def scorer(self, estimator: Any) -> Callable[[], float]:
-        """Return a function that scores the estimator's network as it is when it is called.
+    def scorer(
+        self,
+        estimator: BaseMLP,
+        scoring: Any,
+        network: NeuralNetwork,
+        loss: Loss,
+        default_score: Score,
+    ) -> Callable[[], float]:
+        """Return a function that computes the score with the present weights.
+
+        Parameters
+        ----------
+        estimator : MLPClassifier or MLPRegressor
+            The estimator that scikit-learn's scorers are called with.
+        scoring : object
+            The estimator's parameter.
+        network : NeuralNetwork
+        loss : Loss
+            The loss for ``scoring="loss"``.
+        default_score : callable
+            ``default_score(outputs, y, sample_weight)`` is the score if `scoring` is None.
 
         Raises
         ------
         ValueError
-            Where the estimator's `scoring` is unknown.
+            If `scoring` is unknown.
         """
-        scoring = estimator.scoring
         weights = self.data.sample_weight if self.data.sample_weight.size else None
         if scoring is None:
-            return lambda: estimator._default_score(self._outputs(estimator), self.y, weights)
+            return lambda: default_score(self._outputs(network), self.y, weights)
         if isinstance(scoring, str) and scoring == "loss":
-            return lambda: -self._loss(estimator)
+            # Without penalties, which do not measure how good predictions are.
+            plan = Plan(network.model, [changed(layer, l1=0.0, l2=0.0) for layer in network.layers])
+            return lambda: -mean_loss(plan, self.data, loss)
         if isinstance(scoring, str) and scoring not in get_scorer_names():
-            return self._metric(estimator, scoring)
+            return self._metric(network, scoring)
         if not isinstance(scoring, str) and not callable(scoring):
             raise _unknown(scoring)
         score = get_scorer(scoring)
         arguments = {}
-        # scikit-learn's scorers take weights, and a function where it says so.
+        # scikit-learn's scorers take weights. A function takes them if it has the argument.
         if weights is not None and "sample_weight" in signature(score).parameters:
             arguments["sample_weight"] = weights
 
         def value() -> float:
-            # Rows are an array by now; the estimator must not miss their names.
+            # The rows are an array without names, so the estimator must not expect names.
             nameless = copy.copy(estimator)
             nameless.__dict__.pop("feature_names_in_", None)
             return float(score(nameless, self.data.x, self.y, **arguments))
 
         return value
 
-    def _metric(self, estimator: Any, name: str) -> Callable[[], float]:
-        """Return the score by one of cnet's own metrics, negated where less is better."""
+    def _metric(self, network: NeuralNetwork, name: str) -> Callable[[], float]:
+        """Return a function for a metric of cnet, negated if lower is better."""
         if name not in METRICS:
             raise _unknown(name)
         if self.data.sample_weight.size:
@@ -75,16 +106,10 @@ class Validation:
             )
         metric, truth = METRICS[name], Truth(self.data.targets, self.data.labels)
         sign = 1 if metric.greater_is_better else -1
-        return lambda: sign * metric.function(truth, self._outputs(estimator))
+        return lambda: sign * metric.function(truth, self._outputs(network))
 
-    def _outputs(self, estimator: Any) -> NDArray[Any]:
-        return forward(estimator.network_._ready(), estimator._plan, self.data.x)
-
-    def _loss(self, estimator: Any) -> float:
-        """Return the loss without penalties, which have no part in how good predictions are."""
-        network = estimator.network_
-        plan = estimator._plan._replace(l1=0.0, l2=0.0)
-        return mean_loss(plan.program(network._ready()), self.data, network._loss)
+    def _outputs(self, network: NeuralNetwork) -> NDArray[Any]:
+        return forward(network.trainer.plan, self.data.x)
 
 
 def _unknown(scoring: Any) -> ValueError:
@@ -94,22 +119,36 @@ def _unknown(scoring: Any) -> ValueError:
     )
 
 
-def split(
-    n: int, fraction: float, stratify: NDArray[Any] | None, random_state: np.random.RandomState
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return which of n rows to train on, and which to hold out, as scikit-learn divides them.
+def hold_out(
+    parameters: Parameters,
+    y: Any,
+    data: Data,
+    coding: Coding,
+    random_state: np.random.RandomState,
+) -> tuple[NDArray[np.intp], Validation]:
+    """Return the rows to train on, and the others as validation data, as in scikit-learn.
 
     Raises
     ------
     ValueError
-        Where fewer than two rows would be held out.
+        If fewer than two rows would be held out, or all of these have weight 0.
     """
-    training, held_out = train_test_split(
+    n, fraction = data.x.shape[0], parameters.validation_fraction
+    stratify = None
+    if coding.stratified:
+        stratify = np.where(data.targets[:, 0] > 0, "True", "False")
+    rows, others = train_test_split(
         np.arange(n), random_state=random_state, test_size=fraction, stratify=stratify
     )
-    if len(held_out) < 2:
+    if len(others) < 2:
         raise ValueError(
             "The validation set is too small: it must have at least two rows, got "
-            f"{len(held_out)} of {n}. Increase validation_fraction, {fraction:g}, or give X_val"
+            f"{len(others)} of {n}. Increase validation_fraction, {fraction:g}, or use X_val"
         )
-    return training, held_out
+    held_out = data.of_rows(others)
+    if held_out.sample_weight.size and not held_out.sample_weight.any():
+        raise ValueError(
+            "sample_weight must have a weight above zero among the rows that are held out; "
+            "use another random_state, or choose the rows with X_val"
+        )
+    return rows, Validation(y[others], held_out)

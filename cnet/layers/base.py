@@ -5,21 +5,20 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnet._arrays import as_weights
-from cnet._checks import as_choice, as_flag, as_integer, as_number, check_keys, guess
+from cnet._checks import as_choice, as_flag, as_integer, as_number, check_keys, guess, listed
 from cnet.activations import ACTIVATIONS
+from cnet.layers.operation import Learning, Operation, PlaceOf
 
 # Large enough for any memory, and small enough that no product of two sizes overflows.
 MAX_NEURONS = 2**31 - 1
-
-# Settings that can be changed at any time, and are not arguments of the constructor.
-_LIVE_SETTINGS = ("trainable", "learning_rate_factor", "bias_learning_rate_factor")
 
 Views: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -32,6 +31,9 @@ class Owner(Protocol):
 
     def check_name(self, layer: BaseLayer, name: str) -> None:
         """Raise ValueError if another layer of the network has this name."""
+
+    def layer_changed(self) -> None:
+        """Take notice of a setting of a layer that has changed."""
 
 
 class _Legacy:
@@ -46,19 +48,30 @@ class _Legacy:
     def check_name(self, layer: BaseLayer, name: str) -> None:
         pass
 
+    def layer_changed(self) -> None:
+        pass
+
+
+# Every class with a `kind` is listed here.
+LAYER_KINDS: dict[str, type[BaseLayer]] = {}
+
 
 class BaseLayer:
     """Base class of the layers.
 
-    A subclass describes its tensors and buffers, and its settings. Its arrays belong to the network
-    that it is part of, and are looked up there.
+    A subclass describes its tensors and buffers, its settings, and what the engine computes for it.
+    Its arrays belong to the network that it is part of, and are looked up there.
 
     Parameters
     ----------
     n_inputs, n_neurons : int
         Number of inputs and outputs.
     activation : str, default "linear"
+    dropout : float, default 0
     name : str, optional
+    trainable : bool, default True
+    learning_rate_factor, bias_learning_rate_factor : float
+        As in `Layer`.
 
     Attributes
     ----------
@@ -72,6 +85,7 @@ class BaseLayer:
         "__weakref__",
         "_activation",
         "_bias_learning_rate_factor",
+        "_dropout",
         "_learning_rate_factor",
         "_n_inputs",
         "_n_neurons",
@@ -84,24 +98,41 @@ class BaseLayer:
     arguments: ClassVar[tuple[str, ...]]
 
     def __init__(
-        self, n_inputs: int, n_neurons: int, activation: str = "linear", name: str | None = None
+        self,
+        n_inputs: int,
+        n_neurons: int,
+        *,
+        activation: str = "linear",
+        dropout: float = 0.0,
+        name: str | None = None,
+        trainable: bool = True,
+        learning_rate_factor: float = 1.0,
+        bias_learning_rate_factor: float | None = None,
     ) -> None:
         self._owner: Callable[[], Owner | None] | None = None
         self._n_inputs = as_integer("n_inputs", n_inputs, 1, MAX_NEURONS)
         self._n_neurons = as_integer("n_neurons", n_neurons, 1, MAX_NEURONS)
         self._activation = as_choice("activation", activation, ACTIVATIONS)
+        self._dropout = as_number("dropout", dropout, 0, 1, open_high=True)
         self._name = None if name is None else _as_name(name)
-        self._trainable = True
-        self._learning_rate_factor = 1.0
-        self._bias_learning_rate_factor: float | None = None
+        self.trainable = trainable
+        self.learning_rate_factor = learning_rate_factor
+        self.bias_learning_rate_factor = bias_learning_rate_factor
+
+    def __init_subclass__(cls) -> None:
+        if "kind" in cls.__dict__:
+            LAYER_KINDS[cls.kind] = cls
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not hasattr(type(self), name):
+        try:
+            object.__setattr__(self, name, value)
+        except AttributeError:
+            if hasattr(type(self), name):
+                raise
             public = [known for known in dir(type(self)) if not known.startswith("_")]
             raise AttributeError(
                 f"{type(self).__name__} has no attribute {name!r}{guess(name, public)}"
-            )
-        super().__setattr__(name, value)
+            ) from None
 
     # Settings that are fixed
 
@@ -119,6 +150,11 @@ class BaseLayer:
     def activation(self) -> str:
         """Name of the activation."""
         return self._activation
+
+    @property
+    def dropout(self) -> float:
+        """Fraction of the outputs that training drops."""
+        return self._dropout
 
     # Settings that can be changed at any time
 
@@ -143,6 +179,7 @@ class BaseLayer:
     @trainable.setter
     def trainable(self, value: bool) -> None:
         self._trainable = as_flag("trainable", value)
+        self._changed()
 
     @property
     def learning_rate_factor(self) -> float:
@@ -152,6 +189,7 @@ class BaseLayer:
     @learning_rate_factor.setter
     def learning_rate_factor(self, value: float) -> None:
         self._learning_rate_factor = as_number("learning_rate_factor", value, 0)
+        self._changed()
 
     @property
     def bias_learning_rate_factor(self) -> float | None:
@@ -162,6 +200,12 @@ class BaseLayer:
     def bias_learning_rate_factor(self, value: float | None) -> None:
         name = "bias_learning_rate_factor"
         self._bias_learning_rate_factor = None if value is None else as_number(name, value, 0)
+        self._changed()
+
+    def _changed(self) -> None:
+        owner = self._owner() if self._owner is not None else None
+        if owner is not None:
+            owner.layer_changed()
 
     # What a subclass describes
 
@@ -173,6 +217,15 @@ class BaseLayer:
         """Return the shapes and initial values of the arrays that are not trained, by name."""
         return {}
 
+    def operations(self, place_of: PlaceOf) -> Iterator[Operation]:
+        """Yield what the engine computes for the layer; `place_of` says where a layer's values are."""
+        raise NotImplementedError
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether training computes the layer for a whole batch at once."""
+        return False
+
     @property
     def children(self) -> tuple[BaseLayer, ...]:
         """The layers that this layer consists of."""
@@ -181,24 +234,42 @@ class BaseLayer:
     @property
     def regularization(self) -> dict[str, float]:
         """The settings that regularize the layer in training, without those that are off."""
-        return {}
+        return {"dropout": self.dropout} if self.dropout else {}
 
     @property
     def drops(self) -> bool:
         """Whether training drops some of the layer's outputs."""
-        return False
+        return self.dropout > 0
 
     def draw(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:
         """Return the initial values of the tensors that do not start at 0, by name."""
         return {}
 
+    def _output_operations(self, place_of: PlaceOf) -> Iterator[Operation]:
+        """Yield what comes after a layer's own operation: its activation and its dropout."""
+        n, number = self.n_neurons, place_of(self).number
+        if not ACTIVATIONS[self.activation].is_identity:
+            yield Operation("activation", n, n, number, activation=self.activation)
+        if self.drops:
+            yield Operation("dropout", n, n, number, dropout=self.dropout)
+
+    @property
+    def learning(self) -> Learning:
+        """Whether and how fast the layer learns, as the settings are now."""
+        factor, bias_factor = self._learning_rate_factor, self._bias_learning_rate_factor
+        return Learning(self._trainable, factor, factor if bias_factor is None else bias_factor)
+
     def check_as_output(self) -> None:
         """Raise ValueError if the layer cannot be the last one of a network that is trained."""
+        if self.drops:
+            raise ValueError(
+                f"dropout must be 0 in the output layer, whose outputs are those of the network, "
+                f"got {self.dropout:g}"
+            )
 
     def config(self) -> dict[str, Any]:
         """Return the kind and all settings as plain values, which can be written as JSON."""
-        names = (*self.arguments, *_LIVE_SETTINGS)
-        return {"kind": self.kind, **{name: getattr(self, name) for name in names}}
+        return {"kind": self.kind, **{name: getattr(self, name) for name in self.arguments}}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -209,11 +280,8 @@ class BaseLayer:
         ValueError, TypeError
             If a setting is unknown, missing or invalid.
         """
-        check_keys("a layer", config, ("kind", *cls.arguments, *_LIVE_SETTINGS))
-        layer = cls(**{name: config[name] for name in cls.arguments})
-        for name in _LIVE_SETTINGS:
-            setattr(layer, name, config[name])
-        return layer
+        check_keys("a layer", config, ("kind", *cls.arguments))
+        return cls(**{name: config[name] for name in cls.arguments})
 
     # Arrays
 
@@ -277,6 +345,45 @@ class BaseLayer:
         self._owner = None
         for slot, value in state.items():
             setattr(self, slot, value)
+
+
+def check_fit(layers: Sequence[BaseLayer]) -> None:
+    """Raise ValueError if a layer cannot take the outputs of the layer before it."""
+    for i, (before, layer) in enumerate(pairwise(layers), 1):
+        if layer.n_inputs != before.n_neurons:
+            raise ValueError(
+                f"layer {i + 1} must take {before.n_neurons} inputs, as many as layer {i} has "
+                f"neurons, got {layer.n_inputs}"
+            )
+        if ACTIVATIONS[before.activation].last_only:
+            raise ValueError(
+                f"{before.activation} must be the last layer's activation; no layer can follow"
+            )
+
+
+def layer_from_config(config: Any) -> BaseLayer:
+    """Return the layer that `BaseLayer.config` described.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the kind is unknown, or a setting is unknown, missing or invalid.
+    """
+    if not isinstance(config, dict):
+        raise TypeError(f"a layer must be described by a dict, got {config!r}")
+    kind = config.get("kind")
+    if not isinstance(kind, str) or kind not in LAYER_KINDS:
+        raise ValueError(
+            f"kind must be one of {listed(LAYER_KINDS)}, got {kind!r}{guess(kind, LAYER_KINDS)}"
+        )
+    return LAYER_KINDS[kind].from_config(config)
+
+
+def flat(layers: Iterable[BaseLayer]) -> Iterator[BaseLayer]:
+    """Iterate over layers, each followed by the layers that it consists of."""
+    for layer in layers:
+        yield layer
+        yield from flat(layer.children)
 
 
 _NOT_COPIED = ("__weakref__", "_owner")

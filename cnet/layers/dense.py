@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,6 +19,7 @@ from cnet.initializers import (
     resolve_initializer,
 )
 from cnet.layers.base import BaseLayer
+from cnet.layers.operation import Operation, PlaceOf
 
 
 class Layer(BaseLayer):
@@ -54,6 +55,14 @@ class Layer(BaseLayer):
         Fraction of the outputs that training sets to 0 at random for each row, at least 0 and below 1.
         The other outputs are multiplied by 1 / (1 - dropout). Prediction and evaluation use all outputs
         (Srivastava et al., 2014). Not for the output layer.
+    trainable : bool, default True
+        Whether training changes the layer. It can be set at any time: ``layer.trainable = False``
+        freezes the layer from the next call of `train` on. A frozen layer costs no gradient.
+    learning_rate_factor : float, default 1
+        Factor of the learning rate for this layer. It can be set at any time, too. Rprop, which has
+        steps of its own, uses it for the first step only.
+    bias_learning_rate_factor : float, optional
+        The same for the biases. By default they have the factor of the weights.
 
     Raises
     ------
@@ -63,7 +72,7 @@ class Layer(BaseLayer):
         If a number is not an integer, or `bias` is not a bool.
     """
 
-    __slots__ = ("_bias", "_dropout", "_init", "_l1", "_l2", "_max_norm")
+    __slots__ = ("_bias", "_init", "_l1", "_l2", "_max_norm")
 
     kind: ClassVar[str] = "dense"
     arguments: ClassVar[tuple[str, ...]] = (
@@ -77,6 +86,9 @@ class Layer(BaseLayer):
         "l2",
         "max_norm",
         "dropout",
+        "trainable",
+        "learning_rate_factor",
+        "bias_learning_rate_factor",
     )
 
     def __init__(
@@ -92,8 +104,20 @@ class Layer(BaseLayer):
         l2: float = 0.0,
         max_norm: float | None = None,
         dropout: float = 0.0,
+        trainable: bool = True,
+        learning_rate_factor: float = 1.0,
+        bias_learning_rate_factor: float | None = None,
     ) -> None:
-        super().__init__(n_inputs, n_neurons, activation, name)
+        super().__init__(
+            n_inputs,
+            n_neurons,
+            activation=activation,
+            dropout=dropout,
+            name=name,
+            trainable=trainable,
+            learning_rate_factor=learning_rate_factor,
+            bias_learning_rate_factor=bias_learning_rate_factor,
+        )
         self._bias = as_flag("bias", bias)
         self._init = resolve_initializer(init, ACTIVATIONS[self._activation])
         self._l1 = as_number("l1", l1, 0)
@@ -101,7 +125,6 @@ class Layer(BaseLayer):
         self._max_norm = (
             None if max_norm is None else as_number("max_norm", max_norm, 0, open_low=True)
         )
-        self._dropout = as_number("dropout", dropout, 0, 1, open_high=True)
 
     @property
     def bias(self) -> bool:
@@ -129,11 +152,6 @@ class Layer(BaseLayer):
         return self._max_norm
 
     @property
-    def dropout(self) -> float:
-        """Fraction of the outputs that training drops."""
-        return self._dropout
-
-    @property
     def regularization(self) -> dict[str, float]:
         """l1, l2, max_norm and dropout, without those that are off."""
         found = {
@@ -143,11 +161,6 @@ class Layer(BaseLayer):
             "dropout": self.dropout,
         }
         return {name: value for name, value in found.items() if value}
-
-    @property
-    def drops(self) -> bool:
-        """Whether training drops some of the layer's outputs."""
-        return self.dropout > 0
 
     @property
     def weights(self) -> NDArray[Any]:
@@ -184,13 +197,24 @@ class Layer(BaseLayer):
         weights = self.init(rng, self.n_inputs, self.n_neurons)
         return {"weights": as_weights("init", weights, (self.n_inputs, self.n_neurons), dtype)}
 
-    def check_as_output(self) -> None:
-        """Raise ValueError if the layer has dropout."""
-        if self.drops:
-            raise ValueError(
-                f"dropout must be 0 in the output layer, whose outputs are those of the network, "
-                f"got {self.dropout:g}"
-            )
+    def operations(self, place_of: PlaceOf) -> Iterator[Operation]:
+        """Yield the product, the activation and the dropout."""
+        number, first, _ = place_of(self)
+        n_weights = self.n_inputs * self.n_neurons
+        yield Operation(
+            "dense",
+            self.n_inputs,
+            self.n_neurons,
+            number,
+            weights=first,
+            n_weights=n_weights,
+            biases=first + n_weights if self.bias else -1,
+            l1=self.l1,
+            l2=self.l2,
+            max_norm=self.max_norm or 0.0,
+            **self.learning._asdict(),
+        )
+        yield from self._output_operations(place_of)
 
     def config(self) -> dict[str, Any]:
         """Return the kind and all settings as plain values, which can be written as JSON."""

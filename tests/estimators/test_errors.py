@@ -219,6 +219,18 @@ def test_a_callback_cannot_train_the_network_it_watches():
         model.fit(X, Y)
 
 
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+def test_the_network_cannot_be_trained_during_a_fit(solver):
+    def again(network, epoch, logs):
+        network.train(X, Y, verbose=False)
+
+    model = MLPClassifier((4,), solver=solver, callbacks=again)
+    with pytest.raises(RuntimeError, match="is being trained already"):
+        model.fit(X, Y)
+    # The exception has released the lock.
+    model.network_.train(X, Y, epochs=1, verbose=False)
+
+
 def test_a_refused_fit_changes_nothing():
     model = MLPClassifier((4,), random_state=0, max_iter=5).fit(X, Y)
     network, before = model.network_, model.network_.parameters.copy()

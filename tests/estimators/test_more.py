@@ -521,6 +521,27 @@ def test_what_callbacks_monitor(solver):
     assert (stopping.best, stopping.best_epoch) == (1.0, 0)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "invscaling", "adaptive"])
+def test_the_learning_rate_is_recorded(schedule):
+    rates = []
+
+    def see(network, epoch, logs):
+        rates.append(logs.get("learning_rate"))
+
+    model = MLPRegressor(hidden_layer_sizes=(8,), solver="sgd", learning_rate=schedule)
+    model.set_params(callbacks=see, tol=10.0, n_iter_no_change=2, max_iter=8, random_state=0)
+    history = model.fit(XR, YR).network_.history
+    if schedule == "constant":
+        assert set(rates) == {None}
+        assert list(history) == ["loss"]
+        return
+    expected = {
+        "invscaling": [1e-3 / (150 * epoch + 1) ** 0.5 for epoch in range(4)],
+        "adaptive": [1e-3] * 4 + [1e-3 / 5] * 3 + [1e-3 / 5 / 5],
+    }
+    assert rates == history["learning_rate"] == pytest.approx(expected[schedule])
+
+
 def test_a_function_as_callback():
     seen = []
     model = MLPClassifier((4,), max_iter=3, callbacks=lambda n, e, logs: seen.append(logs["loss"]))
@@ -625,6 +646,7 @@ def test_sparse_targets_of_a_regression():
         {"solver": "lbfgs"},
         {"shuffle": False},
         {"early_stopping": True, "scoring": "loss"},
+        {"dropout": 0.3},
     ],
     ids=str,
 )
@@ -636,7 +658,7 @@ def test_sparse_rows_in_parts(monkeypatch, settings, weighted):
     model.fit(x, Y3, weights)
     dense = parameters_of(model).copy()
     # Some 40 rows at a time.
-    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 4 * 8)
+    monkeypatch.setattr("cnet.estimators._rows.DENSE_BYTES", 40 * 4 * 8)
     part = MLPClassifier(**model.get_params()).fit(scipy.sparse.csr_matrix(x), Y3, weights)
     np.testing.assert_allclose(parameters_of(part), dense, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(part.loss_curve_, model.loss_curve_, rtol=1e-9)
@@ -651,13 +673,13 @@ def test_sparse_rows_in_parts_of_which_some_are_held_out(monkeypatch):
     # As many as several parts.
     model.set_params(validation_fraction=0.5).fit(x, Y3)
     dense = parameters_of(model).copy()
-    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 20 * 4 * 8)
+    monkeypatch.setattr("cnet.estimators._rows.DENSE_BYTES", 20 * 4 * 8)
     model.fit(scipy.sparse.csr_matrix(x), Y3)
     np.testing.assert_allclose(parameters_of(model), dense, rtol=1e-7, atol=1e-9)
 
 
 def test_batches_of_sparse_rows_in_parts_are_counted_through(monkeypatch):
-    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 4 * 8)
+    monkeypatch.setattr("cnet.estimators._rows.DENSE_BYTES", 40 * 4 * 8)
     begun, ended = [], []
     callback = cnet.Callback()
     callback.on_batch_begin = lambda network, batch: begun.append(batch)
@@ -670,7 +692,7 @@ def test_batches_of_sparse_rows_in_parts_are_counted_through(monkeypatch):
 
 def test_an_interrupt_while_sparse_rows_are_made_dense(monkeypatch):
     x = scipy.sparse.csr_matrix(np.where(X3 > 2, X3, 0))
-    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 4 * 8)
+    monkeypatch.setattr("cnet.estimators._rows.DENSE_BYTES", 40 * 4 * 8)
     model, expected = (
         MLPClassifier((6,), random_state=0, max_iter=n, batch_size=16).set_params(tol=0.0)
         for n in (5, 1)
@@ -692,7 +714,7 @@ def test_an_interrupt_while_sparse_rows_are_made_dense(monkeypatch):
 
 
 def test_sparse_rows_in_parts_that_diverge(monkeypatch):
-    monkeypatch.setattr("cnet.estimators._rows._DENSE_BYTES", 40 * 5 * 8)
+    monkeypatch.setattr("cnet.estimators._rows.DENSE_BYTES", 40 * 5 * 8)
     x = scipy.sparse.csr_matrix(np.where(XR > 0, XR, 0))
     model = MLPRegressor(hidden_layer_sizes=(6,), activation="identity", solver="sgd")
     model.set_params(random_state=0, batch_size=10, max_iter=100)

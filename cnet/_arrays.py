@@ -36,6 +36,8 @@ def aligned_empty(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
     The memory after it is allocated for two more vectors, because the engine may read beyond the end.
     """
+    if size == 0:
+        return np.empty(0, dtype)
     n_bytes = size * dtype.itemsize
     raw = np.empty(n_bytes + 3 * _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT

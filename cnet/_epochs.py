@@ -25,7 +25,7 @@ Reduction: TypeAlias = Literal["mean", "sum", "weighted_mean"]
 REDUCTIONS = ("mean", "sum", "weighted_mean")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainingSettings:
     """How to train. All values are valid already.
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,11 +12,17 @@ from numpy.typing import NDArray
 from cnet._arrays import aligned_empty
 from cnet._core import engine
 from cnet._core.engine import Learner, Predictor
+from cnet._lowering import (
+    objective_record,
+    operation_table,
+    operations_of,
+    optimizer_record,
+)
 from cnet.data import Data
-from cnet.layers import BaseLayer, Operation, PlaceOf, flat
+from cnet.layers import BaseLayer, flat
 from cnet.losses import FunctionLoss, Loss
 from cnet.model import Model
-from cnet.optimizers import SGD, LearningRates, Optimizer, OptimizerState
+from cnet.optimizers import SGD, OptimizerState
 from cnet.threads import get_num_threads
 
 __all__ = ["Job", "Learner", "Plan", "Predictor", "Watcher", "all_finite", "shuffled"]
@@ -33,8 +38,8 @@ _BLOCK_BYTES = 2**19
 # Rows that a predictor takes at a time, at most.
 _PREDICTOR_ROWS = 128
 
-# Cost of a call of the engine that trains, if an epoch costs less: about 1 ms, compared to which
-# the call itself is cheap, and after which nobody notices a delayed line of output.
+# Cost of a call of the engine that trains, if an epoch costs less: about 1 ms, compared to which the
+# call itself is cheap, and after which nobody notices a delayed line of output.
 _CALL_WORK = 3_000_000
 
 _NOTHING: dict[Any, NDArray[Any]] = {
@@ -85,8 +90,21 @@ class Plan:
         self._layers: Sequence[BaseLayer] = model.layers if layers is None else layers
         self.n_inputs = self._layers[0].n_inputs
         self.n_outputs = self._layers[-1].n_neurons
-        self._table = _table(model, self._layers, training=False)
+        self._table = operation_table(model, self._layers, training=False)
+        self._training_table: tuple[Any, NDArray[Any]] | None = None
+        self._of_layers: list[Plan] | None = None
         _, self.row_work = engine.measure(self._table, (1, 1, 1), False, self.dtype)
+
+    def of_layers(self) -> list[Plan]:
+        """Return a plan for each layer, which takes the outputs of the layer before it."""
+        if self._of_layers is None:
+            self._of_layers = [Plan(self.model, [layer], self.block_rows) for layer in self._layers]
+        return self._of_layers
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether training computes some layer for a whole batch at once."""
+        return any(layer.needs_whole_batch for layer in self._layers)
 
     def rows_per_block(self, n: int) -> int:
         """Return how many of `n` rows pass through the operations together."""
@@ -121,6 +139,22 @@ class Plan:
             (capacity, block, get_num_threads()),
             training=False,
         )
+
+    def training_network(self, layout: tuple[int, int, int]) -> engine.Network:
+        """Return the operations as they are trained, with dropout and the statistics of batches.
+
+        `layout` is the number of rows that the workspace has room for, that of a block, and that of
+        threads.
+        """
+        return _network(self._trained_table(), self.parameters, self.buffers, layout, training=True)
+
+    def _trained_table(self) -> NDArray[Any]:
+        """Return the table for training, which depends on settings that may change at any time."""
+        settings = [layer.learning for layer in flat(self._layers)]
+        if self._training_table is None or self._training_table[0] != settings:
+            table = operation_table(self.model, self._layers, training=True)
+            self._training_table = settings, table
+        return self._training_table[1]
 
     # Values
 
@@ -200,7 +234,7 @@ class Plan:
         evaluation = engine.Evaluation(
             self.network(n if loss.in_python else block, block),
             _examples(data),
-            _objective(loss, reduction, divide_penalties),
+            objective_record(loss, reduction, divide_penalties),
             _function(loss),
         )
         no_rows = _NO_ROWS[self.dtype]
@@ -217,27 +251,28 @@ class Plan:
 
     # Training
 
-    def learning_rates(self, learning_rate: float) -> LearningRates:
-        """Return the learning rate, or that of each parameter if layers have factors of it."""
-        trained = [op for op in _operations(self.model, self._layers) if op.weights >= 0]
-        if all(op.learning_rate_factor == op.bias_learning_rate_factor == 1 for op in trained):
+    def learning_rates(self, learning_rate: float) -> float | NDArray[np.float64]:
+        """Return the learning rate with the factors of the layers, or one for each parameter."""
+        settings = [layer.learning for layer in flat(self._layers)]
+        if all(factor == bias_factor == 1 for _, factor, bias_factor in settings):
             return learning_rate
         rates = np.full(len(self.parameters), learning_rate)
-        for op in trained:
-            end = op.weights + op.n_weights
-            rates[op.weights : end] *= op.learning_rate_factor
-            if op.biases >= 0:
-                rates[end : end + op.n_outputs] *= op.bias_learning_rate_factor
+        for operation in operations_of(self.model, self._layers):
+            if operation.weights >= 0:
+                end = operation.weights + operation.n_weights
+                rates[operation.weights : end] *= operation.learning_rate_factor
+                if operation.biases >= 0:
+                    rates[end : end + operation.n_outputs] *= operation.bias_learning_rate_factor
         return rates
 
     def descend(self, data: Data, loss: Loss, learning_rate: float) -> bool:
         """Make one step of plain gradient descent on all rows, without dropout.
 
-        Return whether it was finite. If it was not, nothing is changed.
+        Return whether it was finite. If not, nothing is changed.
         """
         n = len(data.x)
         network = _network(
-            _table(self.model, self._layers, training=True),
+            self._trained_table(),
             self.parameters,
             self.buffers,
             (n, n, get_num_threads()),
@@ -249,9 +284,9 @@ class Plan:
         run = engine.Run(
             network,
             _examples(data),
-            _objective(loss, "mean"),
+            objective_record(loss, "mean"),
             _function(loss),
-            _settings(optimizer),
+            optimizer_record(optimizer),
             (state.moments, state.steps),
             scratch,
             n,
@@ -319,21 +354,15 @@ class Job:
         self.loss = loss
         self.state = state
         self.batch_size = batch_size
-        table = _table(plan.model, plan._layers, training=True)
-        self.needs_whole_batch = any(layer.needs_whole_batch for layer in plan._layers)
+        self.needs_whole_batch = plan.needs_whole_batch
         block = batch_size if self.needs_whole_batch else plan.rows_per_block(batch_size)
-        self._network = _network(
-            table,
-            plan.parameters,
-            plan.buffers,
-            # A function as loss must get a whole batch.
-            (batch_size if loss.in_python else block, block, threads or get_num_threads()),
-            training=True,
-        )
-        self._objective = _objective(loss, reduction, divide_penalties, recorded_scale)
-        self._settings = _settings(state.optimizer)
-        # If a batch is one block, each piece of a layer's gradient is used at once, and never
-        # stored as a whole, unless the norm of the whole gradient is needed.
+        # A function as loss must get a whole batch.
+        capacity = batch_size if loss.in_python else block
+        self._network = plan.training_network((capacity, block, threads or get_num_threads()))
+        self._objective = objective_record(loss, reduction, divide_penalties, recorded_scale)
+        self._settings = optimizer_record(state.optimizer)
+        # If a batch is one block, each piece of a layer's gradient is used at once, and never stored
+        # as a whole, unless the norm of the whole gradient is needed.
         stored = batch_size > self._network.block or state.optimizer.clip_norm is not None
         self._scratch = _scratch(plan, stored=stored)
 
@@ -434,62 +463,8 @@ def _network(
     return engine.Network(table, parameters, buffers, workspace, layout, training)
 
 
-def _table(model: Model, layers: Sequence[BaseLayer], *, training: bool) -> NDArray[Any]:
-    """Return the operations of some layers as a table of the engine's records.
-
-    With `training` the table says which of them are trained. Otherwise all are, so that all
-    gradients are computed.
-    """
-    operations = list(_operations(model, layers))
-    table = np.zeros(len(operations), engine.OPERATION)
-    for i, operation in enumerate(operations):
-        record = {
-            **operation._asdict(),
-            "kind": engine.OPERATIONS[operation.kind],
-            "activation": engine.ACTIVATIONS[operation.activation],
-            "partner": i + operation.partner if operation.partner else -1,
-            "trainable": operation.trainable or not training,
-        }
-        for name, value in record.items():
-            table[name][i] = value
-    return table
-
-
-def _operations(model: Model, layers: Sequence[BaseLayer]) -> Iterator[Operation]:
-    """Yield the operations of the model's layers, or of layers of the same shapes."""
-    place: PlaceOf = model.place
-    if model.views(layers[0]) is None:
-        places = dict(zip(flat(layers), map(model.place, model.all_layers()), strict=True))
-        place = places.__getitem__
-    for layer in layers:
-        yield from layer.operations(place)
-
-
-def _objective(
-    loss: Loss, reduction: str, divide_penalties: bool = False, recorded_scale: float = 1.0
-) -> NDArray[Any]:
-    """Return what is minimised as the engine's record."""
-    record = np.zeros((), engine.OBJECTIVE)
-    record["loss"] = engine.LOSSES[loss.name]
-    record["setting"] = loss.setting
-    record["reduction"] = engine.REDUCTIONS[reduction]
-    record["divide_penalties"] = divide_penalties
-    record["recorded_scale"] = recorded_scale
-    return record
-
-
-def _settings(optimizer: Optimizer) -> NDArray[Any]:
-    """Return an optimizer as the engine's record, which has a field for every setting."""
-    record = np.zeros((), engine.OPTIMIZER)
-    record["code"] = engine.OPTIMIZERS[optimizer.name]
-    for field in fields(optimizer):
-        if field.name in (record.dtype.names or ()):
-            record[field.name] = getattr(optimizer, field.name) or 0.0
-    return record
-
-
 def _function(loss: Loss) -> Callable[[NDArray[Any], NDArray[Any]], Any] | None:
-    """Return what the engine calls for a loss and its gradient; None: it computes them itself."""
+    """Return what the engine calls for a loss; None: it computes the loss itself."""
     return loss.value_and_gradient if isinstance(loss, FunctionLoss) else None
 
 

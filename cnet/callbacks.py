@@ -31,16 +31,16 @@ class Callback:
     """
 
     def on_train_begin(self, network: NeuralNetwork) -> None:
-        """Do something before the first epoch."""
+        """Run before the first epoch."""
 
     def on_epoch_begin(self, network: NeuralNetwork, epoch: int) -> None:
-        """Do something before an epoch, counted from 0."""
+        """Run before an epoch, counted from 0."""
 
     def on_batch_begin(self, network: NeuralNetwork, batch: int) -> None:
-        """Do something before a batch, counted from 0 in each epoch."""
+        """Run before a batch, counted from 0 in each epoch."""
 
     def on_batch_end(self, network: NeuralNetwork, batch: int, logs: dict[str, float]) -> None:
-        """Do something after a batch and its update.
+        """Run after a batch and its update.
 
         Parameters
         ----------
@@ -54,7 +54,7 @@ class Callback:
     def on_epoch_end(
         self, network: NeuralNetwork, epoch: int, logs: dict[str, float]
     ) -> bool | None:
-        """Do something after an epoch. Return True to stop training.
+        """Run after an epoch. Return True to stop training.
 
         Parameters
         ----------
@@ -67,7 +67,7 @@ class Callback:
         return None
 
     def on_train_end(self, network: NeuralNetwork, history: History) -> None:
-        """Do something after the last epoch, but not if training ends with an exception."""
+        """Run after the last epoch, but not if training ends with an exception."""
 
     @property
     def epochs_at_once(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -53,7 +53,7 @@ class Source(Protocol):
     n : int
         Number of rows in an epoch.
     is_whole : bool
-        Whether `parts` yields all rows as one part, also for several epochs.
+        Whether `parts` returns all rows as one part, also for several epochs.
     """
 
     @property
@@ -62,12 +62,12 @@ class Source(Protocol):
 
     @property
     def is_whole(self) -> bool:
-        """Whether `parts` yields all rows as one part, also for several epochs."""
+        """Whether `parts` returns all rows as one part, also for several epochs."""
 
     def parts(
         self, order: NDArray[np.intp] | None, batch_size: int
-    ) -> Iterator[tuple[Data, NDArray[np.intp] | None]]:
-        """Yield the rows of an epoch, part by part.
+    ) -> Iterable[tuple[Data, NDArray[np.intp] | None]]:
+        """Return the rows of an epoch, part by part.
 
         Parameters
         ----------
@@ -77,8 +77,9 @@ class Source(Protocol):
         batch_size : int
             Each part except the last must have a multiple of so many rows.
 
-        Yields
-        ------
+        Returns
+        -------
+        iterable of tuple (data, order)
         data : Data
         order : ndarray of shape (epochs, rows) or (rows,), intp, or None
             The rows of `data` that make up the part, in each epoch or in all of them; None: all, as they
@@ -105,11 +106,11 @@ class DenseRows:
 
     def parts(
         self, order: NDArray[np.intp] | None, batch_size: int
-    ) -> Iterator[tuple[Data, NDArray[np.intp] | None]]:
-        """Yield all rows as one part."""
+    ) -> Iterable[tuple[Data, NDArray[np.intp] | None]]:
+        """Return all rows as one part."""
         if self.chosen is not None:
             order = self.chosen if order is None else self.chosen[order]
-        yield self.data, order
+        return ((self.data, order),)
 
 
 def as_inputs(

@@ -166,11 +166,11 @@ class Inference:
         list of ndarray of shape (n, n_neurons), or (n_neurons,) for a single row
             One for each of `layers`.
         """
-        model = self.trainer.plan.model
-        rows, is_row = as_inputs(x, model.n_inputs, self.dtype)
+        plan = self.trainer.plan
+        rows, is_row = as_inputs(x, plan.n_inputs, self.dtype)
         found = []
-        for layer in model.layers:
-            rows = Plan(model, [layer]).forward(rows)
+        for of_layer in plan.of_layers():
+            rows = of_layer.forward(rows)
             found.append(rows[0] if is_row else rows)
         return found
 

@@ -83,6 +83,12 @@ class Loss(Record):
         """
         return None
 
+    def value_and_gradient(
+        self, targets: NDArray[Any], outputs: NDArray[Any]
+    ) -> tuple[float, NDArray[Any]]:
+        """Return the loss of a whole batch and its gradient, if the loss is computed in Python."""
+        raise NotImplementedError
+
     def supports(self, activation: str) -> bool:
         """Return whether the loss can be used with this output activation."""
         return self.activations is None or activation in self.activations

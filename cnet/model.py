@@ -65,22 +65,30 @@ class Model:
         check_names(self.layers)
         self.n_inputs = self.layers[0].n_inputs
         self.n_outputs = self.layers[-1].n_neurons
-        self.parameters = _allocated(sum(layer.n_parameters for layer in self.layers), dtype)
+        walked = [layer for _, layer in _walk(self.layers)]
+        tensors = [layer.tensors() for layer in walked]
+        buffers = [layer.buffers() for layer in walked]
+        n_parameters = sum(math.prod(shape) for shapes in tensors for shape in shapes.values())
+        n_buffered = sum(math.prod(shape) for found in buffers for shape, _ in found.values())
+        self.parameters = _allocated(n_parameters, dtype)
         self.parameters[...] = 0
-        buffered = _shapes(self.layers, _buffer_shapes)
-        self.buffers = aligned_empty(sum(map(math.prod, buffered.values())), dtype)
+        self.buffers = aligned_empty(n_buffered, dtype)
         self._views: dict[BaseLayer, Views] = {}
         self._places: dict[BaseLayer, Place] = {}
-        start = first_buffer = 0
-        for number, (_, layer) in enumerate(_walk(self.layers)):
-            self._places[layer] = Place(number, start, first_buffer)
-            tensors = _split(self.parameters, start, layer.tensors())
-            buffers = _split(self.buffers, first_buffer, _buffer_shapes(layer))
-            for name, (_, value) in layer.buffers().items():
-                buffers[name][...] = value
-            self._views[layer] = tensors | buffers
-            start += sum(view.size for view in tensors.values())
-            first_buffer += sum(view.size for view in buffers.values())
+        start = first = 0
+        for number, (layer, shapes, found) in enumerate(zip(walked, tensors, buffers, strict=True)):
+            self._places[layer] = Place(number, start, first)
+            views = {}
+            for name, shape in shapes.items():
+                end = start + math.prod(shape)
+                views[name] = self.parameters[start:end].reshape(shape)
+                start = end
+            for name, (shape, value) in found.items():
+                end = first + math.prod(shape)
+                views[name] = self.buffers[first:end].reshape(shape)
+                views[name][...] = value
+                first = end
+            self._views[layer] = views
 
     def all_layers(self) -> Iterator[BaseLayer]:
         """Iterate over all layers, each followed by the layers that it consists of."""
@@ -169,7 +177,9 @@ class Model:
         if not isinstance(configs, (list, tuple)) or not configs:
             raise ValueError(f"layers must be a list of one or more layers, got {configs!r}")
         layers = [layer_from_config(config) for config in configs]
-        # Before the model is allocated, because damaged sizes may be very large.
+        # Everything is checked before the model is allocated, because damaged sizes may be very large.
+        check_fit(layers)
+        check_names(layers)
         tensors = _checked("tensors", description, _shapes(layers, _tensor_shapes), dtype)
         buffers = _checked("buffers", description, _shapes(layers, _buffer_shapes), dtype)
         model = cls(layers, dtype)
@@ -223,16 +233,6 @@ def _shapes(layers: Sequence[BaseLayer], of: Callable[[BaseLayer], Shapes]) -> S
         for path, layer in _walk(layers)
         for name, shape in of(layer).items()
     }
-
-
-def _split(values: NDArray[Any], start: int, shapes: Shapes) -> dict[str, NDArray[Any]]:
-    """Return consecutive parts of a flat array, from `start` on, as views of these shapes."""
-    views = {}
-    for name, shape in shapes.items():
-        end = start + math.prod(shape)
-        views[name] = values[start:end].reshape(shape)
-        start = end
-    return views
 
 
 def _allocated(n_parameters: int, dtype: np.dtype[Any]) -> NDArray[Any]:

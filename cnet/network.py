@@ -13,19 +13,18 @@ from cnet._arrays import DType, as_dtype
 from cnet._checks import as_flag, as_integer, as_number
 from cnet._epochs import Reduction, TrainingSettings
 from cnet._pickling import trainer_from_dict, trainer_to_dict
-from cnet.activations import ActivationName
+from cnet.building import Building
 from cnet.callbacks import Callbacks, as_callbacks
 from cnet.data import ClassWeight, Data, DenseRows, validation_rows, with_class_weight
 from cnet.history import DivergenceError, History
 from cnet.inference import AnyLoss, Inference
-from cnet.initializers import Initializer, InitializerName
-from cnet.layers import MAX_NEURONS, BaseLayer, BatchNorm, Layer, LayerNorm
+from cnet.layers import BaseLayer
 from cnet.losses import Loss
 from cnet.metrics import Metrics, resolve_metrics
 from cnet.optimizers import Optimizer, OptimizerName
 from cnet.progress import Verbose, as_verbose
 from cnet.recording import Evaluator
-from cnet.schedules import RateFunction, Schedule, resolve_schedule
+from cnet.schedules import RateFunction, Schedule, ScheduleName, resolve_schedule
 from cnet.training import Trainer
 
 Seed: TypeAlias = (
@@ -42,7 +41,7 @@ ValidationData: TypeAlias = (
 AnyOptimizer: TypeAlias = OptimizerName | Optimizer
 
 
-class NeuralNetwork(Inference):
+class NeuralNetwork(Building, Inference):
     """A fully connected network.
 
     Parameters
@@ -85,153 +84,6 @@ class NeuralNetwork(Inference):
         self.trainer = Trainer(as_dtype(dtype), rng)
         self.add(*layers)
 
-    # Layers
-
-    def add_layer(
-        self,
-        num_neurons: int,
-        activation: ActivationName = "sigmoid",
-        input_layer: bool = False,
-        *,
-        bias: bool = True,
-        init: InitializerName | Initializer = "auto",
-        name: str | None = None,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        max_norm: float | None = None,
-        dropout: float = 0.0,
-        trainable: bool = True,
-        learning_rate_factor: float = 1.0,
-        bias_learning_rate_factor: float | None = None,
-    ) -> Self:
-        """Add a layer after the others. The first one only sets the number of inputs.
-
-        The weights of the layer are initialized at once. `parameters` becomes a new, longer array, and
-        the optimizer's state is reset.
-
-        Parameters
-        ----------
-        num_neurons : int
-            Number of neurons, or number of inputs for the input layer.
-        activation : str, default "sigmoid"
-            See `Layer`. The input layer has none.
-        input_layer : bool, default False
-            Must be True for the first layer, and only for it.
-        bias, init, name, l1, l2, max_norm, dropout, trainable, …
-            See `Layer`. l1, l2, max_norm and dropout are not for the input layer.
-
-        Returns
-        -------
-        NeuralNetwork
-            The network itself, so that calls can be chained.
-
-        Raises
-        ------
-        ValueError
-            If the first layer is not an input layer or a later one is, if the layer before it has
-            softmax, if a number is out of range, or if a name is unknown.
-        MemoryError
-            If there is not enough memory for the weights.
-        """
-        num_neurons = as_integer("num_neurons", num_neurons, 1, MAX_NEURONS)
-        n_inputs = self.layers[-1].n_neurons if self.layers else (self.trainer.n_inputs or 1)
-        layer = Layer(
-            n_inputs,
-            num_neurons,
-            activation,
-            bias=bias,
-            init=init,
-            name=name,
-            l1=l1,
-            l2=l2,
-            max_norm=max_norm,
-            dropout=dropout,
-            trainable=trainable,
-            learning_rate_factor=learning_rate_factor,
-            bias_learning_rate_factor=bias_learning_rate_factor,
-        )
-        if as_flag("input_layer", input_layer):
-            for setting, value in layer.regularization.items():
-                raise ValueError(
-                    f"{setting} must not be set for the input layer, which has no weights and passes "
-                    f"on its inputs unchanged, got {value:g}"
-                )
-            if self.trainer.n_inputs is not None:
-                raise ValueError(
-                    f"input_layer must be True for the first layer only; this network has "
-                    f"{self.trainer.n_inputs} inputs already"
-                )
-            self.trainer.n_inputs = num_neurons
-            return self
-        if self.trainer.n_inputs is None:
-            raise ValueError(
-                "input_layer must be True for the first layer: start with "
-                "add_layer(n_inputs, input_layer=True)"
-            )
-        self.trainer.extend([layer])
-        return self
-
-    def add(self, *layers: BaseLayer) -> Self:
-        """Add layer objects after the others, such as ``cnet.Residual(...)``.
-
-        Parameters
-        ----------
-        *layers : Layer, LayerNorm, BatchNorm or Residual
-            Layers that are not part of a network. The first takes as many inputs as the last layer of
-            the network, or its input layer, has outputs.
-
-        Returns
-        -------
-        NeuralNetwork
-            The network itself, so that calls can be chained.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a layer does not fit, is part of a network, or is not a layer.
-        """
-        for layer in layers:
-            if not isinstance(layer, BaseLayer):
-                raise TypeError(f"layers must be cnet.Layer objects, got {layer!r}")
-        if layers:
-            if not self.layers and self.trainer.n_inputs not in (None, layers[0].n_inputs):
-                raise ValueError(
-                    f"layer 1 must take {self.trainer.n_inputs} inputs, as many as the network has, "
-                    f"got {layers[0].n_inputs}"
-                )
-            self.trainer.extend(layers)
-        return self
-
-    def add_layer_norm(self, activation: ActivationName = "linear", **settings: Any) -> Self:
-        """Add a `LayerNorm` after the last layer; its arguments except `n_neurons` are the same.
-
-        Returns
-        -------
-        NeuralNetwork
-            The network itself, so that calls can be chained.
-        """
-        return self.add(LayerNorm(self._n_outputs(), activation, **settings))
-
-    def add_batch_norm(self, activation: ActivationName = "linear", **settings: Any) -> Self:
-        """Add a `BatchNorm` after the last layer; its arguments except `n_neurons` are the same.
-
-        Returns
-        -------
-        NeuralNetwork
-            The network itself, so that calls can be chained.
-        """
-        return self.add(BatchNorm(self._n_outputs(), activation, **settings))
-
-    def _n_outputs(self) -> int:
-        """Return the number of outputs so far."""
-        if self.layers:
-            return self.model.n_outputs
-        if self.trainer.n_inputs is None:
-            raise ValueError(
-                "the network has no inputs; start with add_layer(n_inputs, input_layer=True)"
-            )
-        return self.trainer.n_inputs
-
     # Training
 
     def train(
@@ -251,7 +103,7 @@ class NeuralNetwork(Inference):
         validation_data: ValidationData = None,
         validation_split: float = 0.0,
         metrics: Metrics = (),
-        schedule: str | Schedule | RateFunction | None = None,
+        schedule: ScheduleName | Schedule | RateFunction | None = None,
         verbose: Verbose = True,
         callbacks: Callbacks = (),
     ) -> History:

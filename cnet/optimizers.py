@@ -121,8 +121,8 @@ class OptimizerState:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         # Copies, because joblib can unpickle arrays in read-only memory.
-        self.moments = self.moments.copy()
-        self.steps = self.steps.copy()
+        self.moments = np.array(self.moments)
+        self.steps = np.array(self.steps)
 
     def copy(self) -> OptimizerState:
         """Return an independent copy."""

@@ -33,7 +33,7 @@ _REQUIREMENTS = {
 _METRIC_ROWS = 8192
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluator:
     """What is computed after each epoch: metrics, and the loss on validation data.
 

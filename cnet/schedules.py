@@ -22,6 +22,10 @@ from cnet.optimizers import OptimizerState
 
 Rates: TypeAlias = NDArray[np.float64]
 RateFunction: TypeAlias = Callable[..., float]
+ScheduleName: TypeAlias = Literal[
+    "constant", "step", "exponential", "cosine", "one_cycle",
+    "reduce_on_plateau", "inverse_scaling", "adaptive",
+]  # fmt: skip
 
 # The smallest share of the learning rate that `InverseScaling` leaves: momentum is multiplied by the
 # inverse when the rate falls, and must not overflow.
@@ -351,19 +355,12 @@ class FunctionSchedule(Schedule):
 
 
 _CLASSES: tuple[type[Schedule], ...] = (
-    Constant,
-    StepDecay,
-    ExponentialDecay,
-    Cosine,
-    OneCycle,
-    ReduceOnPlateau,
-    InverseScaling,
-    Adaptive,
-)
+    Constant, StepDecay, ExponentialDecay, Cosine, OneCycle, ReduceOnPlateau, InverseScaling, Adaptive,
+)  # fmt: skip
 SCHEDULES = {schedule.name: schedule for schedule in _CLASSES}
 
 
-def resolve_schedule(schedule: str | Schedule | RateFunction | None) -> Schedule | None:
+def resolve_schedule(schedule: ScheduleName | Schedule | RateFunction | None) -> Schedule | None:
     """Return the schedule for an object, a name or a function; None: the rate does not change."""
     if schedule is None:
         return None

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,28 +18,16 @@ from numpy.typing import ArrayLike
 from cnet._checks import as_number
 from cnet._epochs import TrainingSettings
 from cnet._plan import Plan, Predictor
-from cnet.data import Data, Source, as_data
+from cnet.data import Data, as_data
 from cnet.history import DivergenceError, History
 from cnet.layers import BaseLayer, flat
 from cnet.layers.base import Views
 from cnet.losses import Loss, LossFunction, LossName, resolve_loss
 from cnet.model import Model, check_names, default_name
 from cnet.optimizers import SGD, Optimizer, OptimizerName, OptimizerState, resolve_optimizer
-from cnet.recording import Evaluator, Recorder
 from cnet.transaction import Committed, RowStep, Transaction
 
-if TYPE_CHECKING:
-    from cnet.network import NeuralNetwork
-
-__all__ = [
-    "DivergenceError",
-    "Evaluator",
-    "History",
-    "Recorder",
-    "Trainer",
-    "TrainingSettings",
-    "Transaction",
-]
+__all__ = ["DivergenceError", "History", "Trainer", "TrainingSettings", "Transaction"]
 
 _BOOLS = (bool, np.bool_)
 
@@ -106,6 +94,12 @@ class Trainer:
     def model(self) -> Model:
         """The model: layers and their values."""
         return self.plan.model
+
+    @property
+    def n_outputs(self) -> int | None:
+        """Number of outputs of the last layer; before there is one, number of inputs."""
+        plan = self.committed.plan
+        return self.n_inputs if plan is None else plan.n_outputs
 
     @property
     def state(self) -> OptimizerState | None:
@@ -260,24 +254,22 @@ class Trainer:
             If the network is being trained.
         """
         with self.exclusive() as transaction:
-            plan = self.committed.plan
             added = list(flat(layers))
             for i, layer in enumerate(added):
                 if layer.attached or layer in added[:i]:
                     raise ValueError(f"layers must not be part of a network already, got {layer!r}")
-            model = plan.model.extended(layers) if plan is not None else Model(layers, self.dtype)
+            plan = self.committed.plan
+            if plan is None and self.n_inputs not in (None, layers[0].n_inputs):
+                raise ValueError(
+                    f"layer 1 must take {self.n_inputs} inputs, as many as the network has, "
+                    f"got {layers[0].n_inputs}"
+                )
+            model = plan.model.extended(layers) if plan else Model(layers, self.dtype)
             for layer in added:
                 views = model.views(layer) or {}
                 for name, values in layer.draw(transaction.rng, self.dtype).items():
                     views[name][...] = values
             self.adopt(model, history=self.history)
-
-    def train(
-        self, network: NeuralNetwork, source: Source, settings: TrainingSettings, **options: Any
-    ) -> History:
-        """Train the network; see `Transaction.train`."""
-        with self.exclusive() as transaction:
-            return transaction.train(network, source, settings, **options)
 
     def train_one(
         self,

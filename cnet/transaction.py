@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cnet.training import Trainer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RowStep:
     """The step of the last call of `Trainer.train_one`, ready to be made again.
 
@@ -46,7 +46,7 @@ class RowStep:
     layer_settings: object
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Committed:
     """What a network is at one moment. A change replaces the whole object by one assignment.
 
@@ -76,6 +76,8 @@ class Committed:
         if self.state is None or self.state.optimizer != optimizer:
             plan = self.plan
             return optimizer.start(len(plan.parameters), plan.dtype, plan.learning_rates(rate))
+        if self.state.optimizer is optimizer:
+            return self.state
         # An equal optimizer may have another learning rate.
         return replace(self.state, optimizer=optimizer)
 

@@ -1,5 +1,6 @@
 """Helpers shared by the tests of arrays, networks and training."""
 
+import functools
 import os
 import signal
 import threading
@@ -117,29 +118,79 @@ def refused(*words, error=ValueError, of=()):
 
 
 class Interruption:
-    """Ctrl-C, sent to this process after `delay` seconds, and how long ago that was.
+    """Ctrl-C, sent once this process has used `delay` more seconds of CPU time.
 
-    How long is counted in seconds of this process's own, so that what else the machine has to do does
-    not matter.
+    Start it from inside the call that it interrupts: from a callback, or with `Reader` while the call
+    reads its arguments. All times are CPU times of this process, so a busy machine changes nothing.
     """
 
     def __init__(self, delay):
+        self._delay = delay
         self._sent = None
-        self._timer = threading.Timer(delay, self._send)
+        self._cancelled = threading.Event()
+        self._timer = threading.Thread(target=self._send)
+
+    def start(self):
+        """Start the timer; a second call changes nothing."""
+        if self._timer.ident is None:
+            self._due = time.process_time() + self._delay
+            self._timer.start()
 
     def _send(self):
+        while time.process_time() < self._due:
+            if self._cancelled.wait(0.002):
+                return
         self._sent = time.process_time()
         os.kill(os.getpid(), signal.SIGINT)
 
     def __enter__(self):
-        self._timer.start()
         return self
 
     def __exit__(self, *exception):
-        self._timer.cancel()
-        self._timer.join()
+        self._cancelled.set()
+        if self._timer.ident is not None:
+            self._timer.join()
 
     @property
     def age(self):
         """Seconds of CPU time since Ctrl-C; None if it has not been sent."""
         return None if self._sent is None else time.process_time() - self._sent
+
+
+class InterruptTraining(cnet.Callback):
+    """Starts an `Interruption` when an epoch begins."""
+
+    def __init__(self, interruption, epoch=0):
+        self.interruption, self.epoch = interruption, epoch
+
+    def on_epoch_begin(self, network, epoch):
+        if epoch == self.epoch:
+            self.interruption.start()
+
+
+class Reader:
+    """An array-like that calls a function when NumPy reads it."""
+
+    def __init__(self, values, call):
+        self.values, self.call = values, call
+
+    def __array__(self, dtype=None, copy=None):
+        self.call()
+        return np.asarray(self.values, dtype)
+
+
+@functools.cache
+def slowness():
+    """Return how much slower than an ordinary build on an ordinary machine the engine is; at least 1.
+
+    Builds with sanitizers or bounds checks are, and so is a core whose caches others use.
+    """
+    net = network(64, 500, 500, 10, dtype="float32")
+    x = np.zeros((2000, 64), np.float32)
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        net.predict(x)
+        times.append(time.process_time() - start)
+    # 574 million multiplications by vectors of 4 numbers.
+    return max(1, min(times) / 0.05)

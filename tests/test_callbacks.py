@@ -6,13 +6,19 @@ import pickle
 import signal
 import sys
 import threading
-from contextlib import ExitStack
 from functools import partial
 from types import ModuleType
 
 import numpy as np
 import pytest
-from helpers import Interruption, everything, interrupt_after, network, refused
+from helpers import (
+    Interruption,
+    InterruptTraining,
+    everything,
+    interrupt_after,
+    network,
+    refused,
+)
 
 import cnet
 from cnet import _plan
@@ -382,16 +388,10 @@ def test_ctrl_c_between_batches_of_a_large_network(method):
     x, y = data.random((4000, 64), np.float32), data.random((4000, 10), np.float32)
     sizes = (64, 300, 300, 10)
     net, expected = (network(*sizes, dtype="float32", dropout=0) for _ in range(2))
-    interruption = ExitStack()
-
-    class Interrupt(cnet.Callback):
-        def on_epoch_begin(self, network, epoch):
-            if epoch == 1:
-                interruption.enter_context(Interruption(0.05))
-
-    callback = Interrupt()
-    setattr(callback, method, lambda *arguments: None)
     how = {"batch_size": 1000, "optimizer": "adam", "learning_rate": 1e-3}
+    interruption = Interruption(0.05)
+    callback = InterruptTraining(interruption, epoch=1)
+    setattr(callback, method, lambda *arguments: None)
     with interruption, pytest.raises(KeyboardInterrupt):
         train(net, 100, x, y, callbacks=callback, **how)
     epochs = len(net.history["loss"])

@@ -28,8 +28,8 @@ WARNING = re.compile(
 CONVERSIONS = re.compile(r"__pyx_(pw|pf|fuse_\dpw|fuse_\dpf)_|__pyx_memoryview|__pyx_array")
 TOTAL = re.compile(r"\s*__pyx_v_total = \(__pyx_v_total \+ \(")
 COMPARISON = re.compile(r"\s(<|>|<=|>=|==|!=) (-?[0-9.e+-]+)\)")
-# A check of targets, which runs in double for any dtype and is no hot loop, and the sums over the rows
-# of a batch, of which there may be a million in one block.
+# Meant to run in double: a check of targets, which is no loop to hurry, and sums over the rows of a
+# batch.
 MEANT = {
     "__pyx_fuse_0__pyx_f_4cnet_5_core_6engine_7Learner_read_targets",
     "__pyx_fuse_0__pyx_f_4cnet_5_core_4norm_batch_moments",

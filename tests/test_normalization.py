@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 import reference
-from helpers import Interruption, everything, in_blocks_of, refused, unchanged
+from helpers import Interruption, InterruptTraining, everything, in_blocks_of, refused, unchanged
 from numpy.testing import assert_allclose, assert_array_equal
 from reference_layers import (
     Network,
@@ -666,19 +666,10 @@ def test_ctrl_c_within_an_epoch_puts_running_statistics_back():
     net = cnet.NeuralNetwork(cnet.Layer(8, 64), cnet.BatchNorm(64), cnet.Layer(64, 8), seed=0)
     x = np.random.default_rng(0).normal(size=(300_000, 8)).astype(np.float32)
     buffers, parameters = net.buffers.copy(), net.parameters.copy()
-    # Started by training itself, because a busy machine may take long to begin.
     interruption = Interruption(0.05)
-
-    def start(network, epoch):
-        interruption.__enter__()
-
-    callback = cnet.Callback()
-    callback.on_epoch_begin = start
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            net.train(x, x, 0.001, 50, batch_size=2, callbacks=[callback], verbose=False)
-    finally:
-        interruption.__exit__()
+    callback = InterruptTraining(interruption)
+    with interruption, pytest.raises(KeyboardInterrupt):
+        net.train(x, x, 0.001, 50, batch_size=2, callbacks=callback, verbose=False)
     assert not net.history["loss"]
     assert_array_equal(net.buffers, buffers)
     assert_array_equal(net.parameters, parameters)

@@ -54,9 +54,14 @@ cdef inline const void* optional_data_of(
         data_of(name, array, dtype, n_rows, n_columns, writable) if length_of(array) > 0 else NULL)
 
 
+cdef inline bint has_dtype(array, dtype):
+    """Whether it is an array of a structured dtype; nearly always the very object, which is found quickly."""
+    return type(array) is cnp.ndarray and (array.dtype is dtype or array.dtype == dtype)
+
+
 cdef inline const void* record_of(name, record, dtype) except NULL:
     """A record of the engine's, which must have its dtype."""
-    if type(record) is not cnp.ndarray or record.dtype != dtype or record.shape != ():
+    if not has_dtype(record, dtype) or cnp.PyArray_NDIM(record) != 0:
         raise ValueError(f"{name} must be a record of dtype {dtype}, got {described(record)}")
     return cnp.PyArray_DATA(record)
 

@@ -1,8 +1,8 @@
 """The fully connected operation: y = x W + b, its gradients, and its update."""
 
 from cnet._core.gemm cimport (
-    add_outer, ceiling, dot_rows, gemm, gemm_packed, multiply_columns, multiply_row,
-    multiply_transposed, pack, packed_size, panel_size)
+    Product, Scratch, add_outer, ceiling, column_major, dot_rows, equal_rows, gemm, gemm_packed,
+    multiply_columns, multiply_row, multiply_transposed, pack, packed_size, panel_size, row_major)
 from cnet._core.graph cimport (
     NEURON_WORK, Block, Graph, Op, allot_rows, at, biases_of, inputs_of, outputs_of, weights_of)
 from cnet._core.optimizers cimport Descent, update_tensors
@@ -43,6 +43,17 @@ cdef inline void dense_plan(Graph* graph, Op* op, const real* like) noexcept nog
         graph.shared_size = max(graph.shared_size, packed_size(O, graph.block, like))
 
 
+cdef inline void multiply(
+    const Graph* graph,
+    const Product* product,  # IN
+    const real* like,
+) noexcept nogil:
+    """C = S + A B, with the graph's scratch and threads."""
+    cdef Scratch scratch = Scratch(
+        at(graph, graph.thread_scratch, like), graph.scratch_size, graph.threads)
+    gemm(product, &scratch, like)
+
+
 cdef inline void dense_forward(
     const Graph* graph, const Op* op, const Block* block, const real* like
 ) noexcept nogil:
@@ -53,20 +64,22 @@ cdef inline void dense_forward(
     cdef const real* biases_O = biases_of(graph, op, like)
     cdef real* y_BO = outputs_of(graph, op, block, like)
     cdef real* ones
+    cdef Product product
     if column_stride > 1:
         # Behind the last neuron's inputs, in the room that is there for them.
         ones = <real*>x_BI + I * column_stride
         for i in range(column_stride):
             ones[i] = 1
         multiply_columns(
-            O, column_stride, I + 1 if biases_O != NULL else I, weights_IO, 1, O, x_BI, y_BO)
+            O, column_stride, I + 1 if biases_O != NULL else I, column_major(weights_IO, O), x_BI, y_BO)
     elif block.n_rows == 1 and O > 1:
         # `gemm` would choose the same, but narrow layers notice the time that it takes.
-        multiply_row(O, I, x_BI, 1, weights_IO, O, True, biases_O, y_BO)
+        multiply_row(O, I, x_BI, weights_IO, O, True, biases_O, y_BO)
     else:
-        gemm(
-            block.n_rows, O, I, x_BI, I, 1, weights_IO, O, 1, biases_O, 0, y_BO,
-            at(graph, graph.thread_scratch, like), graph.scratch_size, graph.threads)
+        product = Product(
+            block.n_rows, O, I, row_major(x_BI, I), row_major(weights_IO, O), equal_rows(biases_O),
+            y_BO, O)
+        multiply(graph, &product, like)
 
 
 cdef inline void dense_input_gradient(
@@ -80,14 +93,16 @@ cdef inline void dense_input_gradient(
     cdef Py_ssize_t I = op.n_inputs, O = op.n_outputs, column_stride = block.column_stride
     cdef const real* weights_IO = weights_of(graph, op, delta_BO)
     cdef const real* none = NULL
+    cdef Product product
     if column_stride > 1:
-        multiply_columns(I, column_stride, O, weights_IO, O, 1, delta_BO, dx_BI)
+        multiply_columns(I, column_stride, O, row_major(weights_IO, O), delta_BO, dx_BI)
     elif block.n_rows == 1 and I > 1:
         dot_rows(I, O, delta_BO, weights_IO, O, none, 0, dx_BI)
     else:
-        gemm(
-            block.n_rows, I, O, delta_BO, O, 1, weights_IO, 1, O, none, 0, dx_BI,
-            at(graph, graph.thread_scratch, delta_BO), graph.scratch_size, graph.threads)
+        product = Product(
+            block.n_rows, I, O, row_major(delta_BO, O), column_major(weights_IO, O), equal_rows(none),
+            dx_BI, I)
+        multiply(graph, &product, delta_BO)
 
 
 cdef inline void add_rows(
@@ -147,21 +162,25 @@ cdef inline void gradient_piece(
         at(graph, graph.thread_scratch, delta_BO) + thread * graph.scratch_size)
     cdef real* sums = scratch + panel_size(scratch)
     cdef real* d = sums
+    cdef const real* before = NULL
+    cdef Product product
+    cdef Scratch own = Scratch(scratch, 0, 1)
     if descent.gradient != NULL:
         d = <real*>descent.gradient + first
+    if descent.accumulate:
+        before = d
     if column_stride > 1:
         # The gradients of weights and biases are one product: x ends in a row of ones.
         multiply_transposed(
-            I + 1 if op.biases >= 0 else I, O, column_stride, x, column_stride, delta_BO,
-            column_stride, d if descent.accumulate else NULL, d)
-    elif rows < I:
-        gemm_packed(
-            rows, O, B, x, 1, I, at(graph, graph.shared_scratch, delta_BO),
-            d if descent.accumulate else NULL, O, d, scratch)
+            I + 1 if op.biases >= 0 else I, O, column_stride, x, delta_BO, before, d)
     else:
-        gemm(
-            rows, O, B, x, 1, I, delta_BO, O, 1, d if descent.accumulate else NULL, O, d,
-            scratch, 0, 1)
+        product = Product(
+            rows, O, B, column_major(x, I), row_major(delta_BO, O), row_major(before, O), d, O)
+        if rows < I:
+            product.b.data = at(graph, graph.shared_scratch, delta_BO)
+            gemm_packed(&product, scratch)
+        else:
+            gemm(&product, &own, delta_BO)
     # Once for a batch of several blocks.
     if not descent.accumulate and (op.l1 > 0 or op.l2 > 0):
         add_penalty_gradient(
@@ -233,7 +252,9 @@ cdef inline void dense_gradient(
     if pieces == 1:
         gradient_piece(&task, 0, 0, delta_BO)
         return
-    pack(O, block.n_rows, delta_BO, O, at(graph, graph.shared_scratch, delta_BO), graph.threads)
+    pack(
+        O, block.n_rows, row_major(<const real*>delta_BO, O), at(graph, graph.shared_scratch, delta_BO),
+        graph.threads)
     if real is float:
         team_run(graph.threads, pieces, gradient_piece_f32, &task)
     else:

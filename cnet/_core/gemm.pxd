@@ -1,6 +1,6 @@
 """Matrix product C = S + A B with arbitrary strides, from register tiles and zero-padded panels of B.
 
-S contains the initial sums: NULL for zeros, a row of biases with a stride of 0, or C itself. The order of
+A `Product` describes it: the matrices with their strides, and the sizes m, n and k, as in BLAS. S contains the initial sums: NULL for zeros, a row of biases with a stride of 0, or C itself. The order of
 summation over k depends only on the shapes, not on how the product is split among threads.
 """
 
@@ -18,56 +18,63 @@ cdef extern from "tile.h" nogil:
     float* tile_zeros_f32
     double* tile_zeros_f64
 
+    # A matrix to read. Element (i, j) is data[i * row_stride + j * column_stride].
+    ctypedef struct Matrix:
+        const void* data
+        Py_ssize_t row_stride
+        Py_ssize_t column_stride
+
+    # C = S + A B. A is m x k, B is k x n; the rows of C are contiguous, `ldc` elements apart.
+    ctypedef struct Product:
+        Py_ssize_t m
+        Py_ssize_t n
+        Py_ssize_t k
+        Matrix a
+        Matrix b
+        Matrix s
+        void* c
+        Py_ssize_t ldc
+
     # Copies at least one element.
     void copy_few(void* to, const void* start, size_t n_bytes) noexcept
     void prefetch(const void* start, size_t n_bytes) noexcept
 
-    void tile_f32(
-        Py_ssize_t width, Py_ssize_t rows, Py_ssize_t depth,
-        const float* a, Py_ssize_t a_row, Py_ssize_t a_column,
-        const float* b, Py_ssize_t b_row,
-        const float* s, Py_ssize_t s_row, float* c, Py_ssize_t c_row,
-    ) noexcept
+    void tile_f32(const Product* product) noexcept
     Py_ssize_t tile_width_f32(Py_ssize_t columns) noexcept
     void add_outer_f32(
         Py_ssize_t m, Py_ssize_t n, const float* a, const float* b, float* c) noexcept
     void dot_rows_f32(
-        Py_ssize_t n, Py_ssize_t k, const float* a, const float* b, Py_ssize_t b_column, float* c,
+        Py_ssize_t n, Py_ssize_t k, const float* a, const float* b, Py_ssize_t ldb, float* c,
     ) noexcept
     void multiply_row_f32(
-        Py_ssize_t n, Py_ssize_t depth, const float* a, Py_ssize_t a_column,
-        const float* b, Py_ssize_t b_row, bint b_padded, const float* s, float* c,
+        Py_ssize_t n, Py_ssize_t k, const float* a, const float* b, Py_ssize_t ldb, bint b_padded,
+        const float* s, float* c,
     ) noexcept
     void multiply_transposed_f32(
-        Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const float* a, Py_ssize_t a_row,
-        const float* b, Py_ssize_t b_row, const float* s, float* c) noexcept
+        Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const float* a, const float* b, const float* s,
+        float* c,
+    ) noexcept
     void pack_transposed_f32(
-        Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t width,
-        const float* b, Py_ssize_t b_column, float* panel,
+        Py_ssize_t k, Py_ssize_t n, Py_ssize_t width, const float* b, Py_ssize_t ldb, float* panel,
     ) noexcept
 
-    void tile_f64(
-        Py_ssize_t width, Py_ssize_t rows, Py_ssize_t depth,
-        const double* a, Py_ssize_t a_row, Py_ssize_t a_column,
-        const double* b, Py_ssize_t b_row,
-        const double* s, Py_ssize_t s_row, double* c, Py_ssize_t c_row,
-    ) noexcept
+    void tile_f64(const Product* product) noexcept
     Py_ssize_t tile_width_f64(Py_ssize_t columns) noexcept
     void add_outer_f64(
         Py_ssize_t m, Py_ssize_t n, const double* a, const double* b, double* c) noexcept
     void dot_rows_f64(
-        Py_ssize_t n, Py_ssize_t k, const double* a, const double* b, Py_ssize_t b_column, double* c,
+        Py_ssize_t n, Py_ssize_t k, const double* a, const double* b, Py_ssize_t ldb, double* c,
     ) noexcept
     void multiply_row_f64(
-        Py_ssize_t n, Py_ssize_t depth, const double* a, Py_ssize_t a_column,
-        const double* b, Py_ssize_t b_row, bint b_padded, const double* s, double* c,
+        Py_ssize_t n, Py_ssize_t k, const double* a, const double* b, Py_ssize_t ldb, bint b_padded,
+        const double* s, double* c,
     ) noexcept
     void multiply_transposed_f64(
-        Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const double* a, Py_ssize_t a_row,
-        const double* b, Py_ssize_t b_row, const double* s, double* c) noexcept
+        Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const double* a, const double* b, const double* s,
+        double* c,
+    ) noexcept
     void pack_transposed_f64(
-        Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t width,
-        const double* b, Py_ssize_t b_column, double* panel,
+        Py_ssize_t k, Py_ssize_t n, Py_ssize_t width, const double* b, Py_ssize_t ldb, double* panel,
     ) noexcept
 
 
@@ -124,32 +131,61 @@ cdef inline Py_ssize_t panel_size(const real* like) noexcept nogil:
     return (LAST_DEPTH + TILE_ROWS_NARROW + 1) * widest_tile(like)
 
 
+# Scratch of the threads that compute a product.
+cdef struct Scratch:
+    void* data  # panel_size elements for each thread, or more
+    Py_ssize_t step  # offset between the scratch of consecutive threads
+    int threads
+
+
+cdef inline Matrix row_major(const real* data, Py_ssize_t ld) noexcept nogil:
+    """A matrix with contiguous rows, `ld` elements apart."""
+    return Matrix(data, ld, 1)
+
+
+cdef inline Matrix column_major(const real* data, Py_ssize_t ld) noexcept nogil:
+    """A matrix with contiguous columns, `ld` elements apart."""
+    return Matrix(data, 1, ld)
+
+
+cdef inline Matrix equal_rows(const real* data) noexcept nogil:
+    """A matrix that repeats one row."""
+    return Matrix(data, 0, 1)
+
+
+cdef inline Matrix submatrix(Matrix a, Py_ssize_t i, Py_ssize_t j, const real* like) noexcept nogil:
+    """A from row i and column j on; NULL stays NULL."""
+    if a.data != NULL:
+        a.data = <const real*>a.data + i * a.row_stride + j * a.column_stride
+    return a
+
+
 cdef inline void pack_panel(
-    Py_ssize_t depth,
-    Py_ssize_t columns,
+    Py_ssize_t k,
+    Py_ssize_t n,
     Py_ssize_t width,
-    const real* b,  # IN, depth x columns
-    Py_ssize_t b_row,
-    Py_ssize_t b_column,
-    real* panel,  # OUT, depth x width, zeros on the right
+    Matrix b,  # IN, k x n
+    real* panel,  # OUT, k x width, zeros on the right
 ) noexcept nogil:
-    cdef Py_ssize_t p, j
-    if b_column == 1 and columns < width:
-        memset(panel, 0, depth * width * sizeof(real))
-        for p in range(depth):
-            copy_few(panel + p * width, b + p * b_row, columns * sizeof(real))
-    elif b_column == 1:
-        for p in range(depth):
+    """panel = (B 0)"""
+    cdef Py_ssize_t p, j, ldb = b.row_stride
+    cdef const real* b_kn = <const real*>b.data
+    if b.column_stride == 1 and n < width:
+        memset(panel, 0, k * width * sizeof(real))
+        for p in range(k):
+            copy_few(panel + p * width, b_kn + p * ldb, n * sizeof(real))
+    elif b.column_stride == 1:
+        for p in range(k):
             # The rows are too far apart for the hardware prefetcher.
-            if p + PREFETCH_ROWS < depth:
-                prefetch(b + (p + PREFETCH_ROWS) * b_row, width * sizeof(real))
+            if p + PREFETCH_ROWS < k:
+                prefetch(b_kn + (p + PREFETCH_ROWS) * ldb, width * sizeof(real))
             for j in range(width):
-                panel[p * width + j] = b[p * b_row + j]
-    elif b_row == 1:
+                panel[p * width + j] = b_kn[p * ldb + j]
+    elif b.row_stride == 1:
         if real is float:
-            pack_transposed_f32(depth, columns, width, b, b_column, panel)
+            pack_transposed_f32(k, n, width, b_kn, b.column_stride, panel)
         else:
-            pack_transposed_f64(depth, columns, width, b, b_column, panel)
+            pack_transposed_f64(k, n, width, b_kn, b.column_stride, panel)
 
 
 cdef inline Py_ssize_t packed_size(Py_ssize_t n, Py_ssize_t k, const real* like) noexcept nogil:
@@ -158,135 +194,118 @@ cdef inline Py_ssize_t packed_size(Py_ssize_t n, Py_ssize_t k, const real* like)
 
 
 # A packing job for the thread pool; each part is one panel.
-cdef struct Packing:
+cdef struct PackTask:
     Py_ssize_t n
     Py_ssize_t k
-    const void* b
-    Py_ssize_t b_row
+    Matrix b
     void* packed
 
 
-cdef inline void pack_part(const Packing* packing, Py_ssize_t part, real* packed) noexcept nogil:
-    cdef Py_ssize_t j = part * widest_tile(packed), n = packing.n - j, width = tile_width(n, packed)
-    pack_panel(
-        packing.k, min(width, n), width, <const real*>packing.b + j, packing.b_row, 1,
-        packed + packing.k * j)
+cdef inline void pack_part(const PackTask* task, Py_ssize_t part, real* packed) noexcept nogil:
+    cdef Py_ssize_t j = part * widest_tile(packed), n = task.n - j, width = tile_width(n, packed)
+    pack_panel(task.k, min(width, n), width, submatrix(task.b, 0, j, packed), packed + task.k * j)
 
 
-cdef inline void pack_part_f32(void* packing, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
-    pack_part(<const Packing*>packing, part, <float*>(<const Packing*>packing).packed)
+cdef inline void pack_part_f32(void* task, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
+    pack_part(<const PackTask*>task, part, <float*>(<const PackTask*>task).packed)
 
 
-cdef inline void pack_part_f64(void* packing, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
-    pack_part(<const Packing*>packing, part, <double*>(<const Packing*>packing).packed)
+cdef inline void pack_part_f64(void* task, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
+    pack_part(<const PackTask*>task, part, <double*>(<const PackTask*>task).packed)
 
 
 cdef inline void pack(
     Py_ssize_t n,
     Py_ssize_t k,
-    const real* b,  # IN, k x n
-    Py_ssize_t b_row,
+    Matrix b,  # IN, k x n
     real* packed,  # OUT, packed_size elements: consecutive panels, each of all k rows
     int threads,
 ) noexcept nogil:
     """Packs B for `gemm_packed`, so that several products can share it."""
-    cdef Packing packing = Packing(n, k, b, b_row, packed)
+    cdef PackTask task = PackTask(n, k, b, packed)
     if real is float:
-        team_run(threads, ceiling(n, widest_tile(b)), pack_part_f32, &packing)
+        team_run(threads, ceiling(n, widest_tile(packed)), pack_part_f32, &task)
     else:
-        team_run(threads, ceiling(n, widest_tile(b)), pack_part_f64, &packing)
+        team_run(threads, ceiling(n, widest_tile(packed)), pack_part_f64, &task)
 
 
 cdef inline void tile(
-    Py_ssize_t width,
-    Py_ssize_t rows,
-    Py_ssize_t depth,
-    const real* a,  # IN
-    Py_ssize_t a_row,
-    Py_ssize_t a_column,
-    const real* b,  # IN
-    Py_ssize_t b_row,
-    const real* s,  # IN
-    Py_ssize_t s_row,
-    real* c,  # OUT
-    Py_ssize_t c_row,
+    const Product* product,  # IN, exactly as wide as a tile
+    const real* like,
 ) noexcept nogil:
+    """C = S + A B for the columns of one tile. S is not NULL."""
     if real is float:
-        tile_f32(width, rows, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row)
+        tile_f32(product)
     else:
-        tile_f64(width, rows, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row)
+        tile_f64(product)
 
 
 cdef inline void multiply_panel(
-    Py_ssize_t m,
-    Py_ssize_t columns,
-    Py_ssize_t depth,
-    const real* a,  # IN, m x depth
-    Py_ssize_t a_row,
-    Py_ssize_t a_column,
-    const real* b,  # IN, depth x width
-    Py_ssize_t b_row,
-    Py_ssize_t width,
-    const real* s,  # IN, m x columns, or NULL
-    Py_ssize_t s_row,
-    real* c,  # OUT, m x columns, may be s
-    Py_ssize_t c_row,
+    Product* panel,  # IN, of up to `width` columns; used up
+    Py_ssize_t width,  # of a tile, and of the rows of B
     real* edge,  # scratch, (TILE_ROWS_NARROW + 1) x width
 ) noexcept nogil:
-    """C = S + A B for the columns of one tile."""
-    cdef Py_ssize_t i = 0, r, rows, most = TILE_ROWS_NARROW
-    if width == widest_tile(c):
-        most = TILE_ROWS_WIDE
-    if s == NULL:
-        s = zeros(c)
-        s_row = 0
-    elif columns < width and s_row == 0:
-        copy_few(edge, s, columns * sizeof(real))
-        s = edge
+    """C = S + A B for the columns of one tile. C may be S."""
+    cdef Py_ssize_t r, m = panel.m, n = panel.n, ldc = panel.ldc, lds
+    cdef Py_ssize_t most = TILE_ROWS_WIDE if width == widest_tile(edge) else TILE_ROWS_NARROW
+    cdef const real* s
+    cdef real* c = <real*>panel.c
+    if panel.s.data == NULL:
+        panel.s = equal_rows(zeros(edge))
+    elif n < width and panel.s.row_stride == 0:
+        copy_few(edge, panel.s.data, n * sizeof(real))
+        panel.s.data = edge
         edge += width
-    while i < m:
-        rows = min(most, m - i)
-        if columns == width:
-            tile(width, rows, depth, a + i * a_row, a_row, a_column, b, b_row,
-                 s + i * s_row, s_row, c + i * c_row, c_row)
-        else:
-            # The tile is wider than the remaining columns of C.
-            if s_row == 0:
-                tile(width, rows, depth, a + i * a_row, a_row, a_column, b, b_row, s, 0, edge, width)
-            else:
-                for r in range(rows):
-                    copy_few(edge + r * width, s + (i + r) * s_row, columns * sizeof(real))
-                tile(width, rows, depth, a + i * a_row, a_row, a_column, b, b_row,
-                     edge, width, edge, width)
-            for r in range(rows):
-                copy_few(c + (i + r) * c_row, edge + r * width, columns * sizeof(real))
-        i += most
+    if n == width:
+        tile(panel, edge)
+        return
+    # The tile is wider than the remaining columns of C.
+    s = <const real*>panel.s.data
+    lds = panel.s.row_stride
+    if lds != 0:
+        panel.s = row_major(<const real*>edge, width)
+    panel.n = width
+    panel.c = edge
+    panel.ldc = width
+    while m > 0:
+        panel.m = min(most, m)
+        if lds != 0:
+            for r in range(panel.m):
+                copy_few(edge + r * width, s + r * lds, n * sizeof(real))
+        tile(panel, edge)
+        for r in range(panel.m):
+            copy_few(c + r * ldc, edge + r * width, n * sizeof(real))
+        panel.a.data = <const real*>panel.a.data + panel.m * panel.a.row_stride
+        s += panel.m * lds
+        c += panel.m * ldc
+        m -= panel.m
 
 
 cdef inline void multiply_few_columns(
-    Py_ssize_t m,  # a multiple of the widest tile's columns
-    Py_ssize_t columns,  # up to NARROW
-    Py_ssize_t depth,
-    const real* a,  # IN, m x depth, contiguous columns
-    Py_ssize_t a_column,
-    const real* b,  # IN, depth x columns, contiguous rows
-    Py_ssize_t b_row,
-    const real* s,  # IN, m x columns, or NULL
-    Py_ssize_t s_row,
-    real* c,  # OUT, m x columns, may be s
-    Py_ssize_t c_row,
+    const Product* product,  # IN, of up to NARROW columns, and a multiple of the widest tile's rows
     real* edge,  # scratch, NARROW x the widest tile
 ) noexcept nogil:
-    """C = S + A B, computed in tiles of the transpose, C' = S' + B' A', because its rows are long."""
-    cdef Py_ssize_t i = 0, j, r, width = widest_tile(c)
-    while i < m:
-        for j in range(columns):
+    """C = S + A B, computed in tiles of the transpose, C' = S' + B' A', because its rows are long.
+
+    The columns of A and the rows of B are contiguous. C may be S.
+    """
+    cdef Py_ssize_t i = 0, j, r, n = product.n, ldc = product.ldc, lds = product.s.row_stride
+    cdef Py_ssize_t width = widest_tile(edge)
+    cdef const real* s = <const real*>product.s.data
+    cdef real* c = <real*>product.c
+    cdef Product block = Product(
+        n, width, product.k, column_major(<const real*>product.b.data, product.b.row_stride),
+        row_major(<const real*>product.a.data, product.a.column_stride),
+        row_major(<const real*>edge, width), edge, width)
+    while i < product.m:
+        for j in range(n):
             for r in range(width):
-                edge[j * width + r] = s[(i + r) * s_row + j] if s != NULL else 0
-        tile(width, columns, depth, b, 1, b_row, a + i, a_column, edge, width, edge, width)
-        for j in range(columns):
+                edge[j * width + r] = s[(i + r) * lds + j] if s != NULL else 0
+        block.b.data = <const real*>product.a.data + i
+        tile(&block, edge)
+        for j in range(n):
             for r in range(width):
-                c[(i + r) * c_row + j] = edge[j * width + r]
+                c[(i + r) * ldc + j] = edge[j * width + r]
         i += width
 
 
@@ -294,18 +313,17 @@ cdef inline void multiply_row(
     Py_ssize_t n,
     Py_ssize_t k,
     const real* a,  # IN, k
-    Py_ssize_t a_column,
     const real* b,  # IN, k x n, contiguous rows
-    Py_ssize_t b_row,
+    Py_ssize_t ldb,
     bint b_padded,  # whether two vectors after B can be read
     const real* s,  # IN, n, or NULL
     real* c,  # OUT, n, may be s
 ) noexcept nogil:
     """C = S + A B for a single row of A. B is read only once, so packing it would not pay."""
     if real is float:
-        multiply_row_f32(n, k, a, a_column, b, b_row, b_padded, s, c)
+        multiply_row_f32(n, k, a, b, ldb, b_padded, s, c)
     else:
-        multiply_row_f64(n, k, a, a_column, b, b_row, b_padded, s, c)
+        multiply_row_f64(n, k, a, b, ldb, b_padded, s, c)
 
 
 cdef inline void dot_rows(
@@ -313,20 +331,20 @@ cdef inline void dot_rows(
     Py_ssize_t k,
     const real* a,  # IN, k
     const real* b,  # IN, k x n, contiguous columns
-    Py_ssize_t b_column,
+    Py_ssize_t ldb,
     const real* s,  # IN, n, or NULL
-    Py_ssize_t s_column,
+    Py_ssize_t s_stride,
     real* c,  # OUT, n, not s
 ) noexcept nogil:
     """C = S + A B for a single row of A."""
     cdef Py_ssize_t j
     if real is float:
-        dot_rows_f32(n, k, a, b, b_column, c)
+        dot_rows_f32(n, k, a, b, ldb, c)
     else:
-        dot_rows_f64(n, k, a, b, b_column, c)
+        dot_rows_f64(n, k, a, b, ldb, c)
     if s != NULL:
         for j in range(n):
-            c[j] += s[j * s_column]
+            c[j] += s[j * s_stride]
 
 
 cdef inline void add_outer(
@@ -347,255 +365,221 @@ cdef inline void multiply_transposed(
     Py_ssize_t m,
     Py_ssize_t n,
     Py_ssize_t k,  # a multiple of the lanes of a vector
-    const real* a,  # IN, m x k, contiguous rows
-    Py_ssize_t a_row,
-    const real* b,  # IN, n x k, contiguous rows
-    Py_ssize_t b_row,
-    const real* s,  # IN, m x n, contiguous rows, or NULL
-    real* c,  # OUT, m x n, contiguous rows, may be s
+    const real* a,  # IN, m x k, contiguous
+    const real* b,  # IN, n x k, contiguous
+    const real* s,  # IN, m x n, contiguous, or NULL
+    real* c,  # OUT, m x n, contiguous, may be s
 ) noexcept nogil:
     """C = S + A B' for few but long sums."""
     if n == 1:
-        m, n, a, b, a_row, b_row = n, m, b, a, b_row, a_row
+        m, n, a, b = n, m, b, a
     if real is float:
-        multiply_transposed_f32(m, n, k, a, a_row, b, b_row, s, c)
+        multiply_transposed_f32(m, n, k, a, b, s, c)
     else:
-        multiply_transposed_f64(m, n, k, a, a_row, b, b_row, s, c)
+        multiply_transposed_f64(m, n, k, a, b, s, c)
 
 
 cdef inline void multiply_columns(
     Py_ssize_t m,
     Py_ssize_t n,  # a multiple of the lanes of a vector
     Py_ssize_t k,
-    const real* a,  # IN, m x k
-    Py_ssize_t a_row,
-    Py_ssize_t a_column,
-    const real* b,  # IN, k x n, contiguous rows
-    real* c,  # OUT, m x n, contiguous rows
+    Matrix a,  # IN, m x k
+    const real* b,  # IN, k x n, contiguous
+    real* c,  # OUT, m x n, contiguous
 ) noexcept nogil:
     """C = A B for few rows of A and B. B is used in place."""
-    cdef Py_ssize_t j = 0, width
-    cdef const real* none = NULL
+    cdef Py_ssize_t j = 0
+    cdef Product panel = Product(m, n, k, a, row_major(b, n), equal_rows(zeros(c)), c, n)
     while j < n:
-        width = min(widest_tile(c), n - j)
-        multiply_panel(m, width, k, a, a_row, a_column, b + j, n, width, none, 0, c + j, n, c)
-        j += width
+        panel.n = min(widest_tile(c), n - j)
+        panel.b.data = b + j
+        panel.c = c + j
+        tile(&panel, c)
+        j += panel.n
 
 
 cdef inline void outer_product(
-    Py_ssize_t m,
-    Py_ssize_t n,
-    const real* a,  # IN, m
-    Py_ssize_t a_row,
-    const real* b,  # IN, n
-    Py_ssize_t b_column,
-    const real* s,  # IN, m x n, or NULL
-    Py_ssize_t s_row,
-    real* c,  # OUT, m x n, contiguous rows, may be s
+    const Product* product,  # IN
+    const real* like,
 ) noexcept nogil:
-    """C = S + A B for a single column of A and a single row of B."""
-    cdef Py_ssize_t i, j
-    cdef real a_i, zero = zeros(c)[0]
-    for i in range(m):
-        a_i = a[i * a_row]
+    """C = S + A B for a single column of A and a single row of B. C may be S."""
+    cdef Py_ssize_t i, j, n = product.n, b_stride = product.b.column_stride
+    cdef const real* a = <const real*>product.a.data
+    cdef const real* b = <const real*>product.b.data
+    cdef const real* s = <const real*>product.s.data
+    cdef real* c = <real*>product.c
+    cdef real a_i, zero = zeros(like)[0]
+    for i in range(product.m):
+        a_i = a[i * product.a.row_stride]
         if s != NULL:
             for j in range(n):
-                c[i * n + j] = s[i * s_row + j] + a_i * b[j * b_column]
+                c[i * n + j] = s[i * product.s.row_stride + j] + a_i * b[j * b_stride]
         else:
             for j in range(n):
                 # Adding to 0 turns -0 into 0, as in all other products.
-                c[i * n + j] = zero + a_i * b[j * b_column]
+                c[i * n + j] = zero + a_i * b[j * b_stride]
 
 
 # A product job for the thread pool; each part is a block of rows by some tiles of columns.
-cdef struct Product:
-    Py_ssize_t m
-    Py_ssize_t n
-    Py_ssize_t k
-    const void* a
-    Py_ssize_t a_row
-    Py_ssize_t a_column
-    const void* b
-    Py_ssize_t b_row
-    Py_ssize_t b_column
-    bint packed  # whether b was packed by `pack`
-    const void* s
-    Py_ssize_t s_row
-    void* c
-    void* scratch
-    Py_ssize_t scratch_step
+cdef struct ProductTask:
+    const Product* product
+    bint packed  # whether B was packed by `pack`
     Py_ssize_t rows  # rows of a part
     Py_ssize_t columns
     Py_ssize_t row_parts
+    void* scratch  # panel_size elements for each thread
+    Py_ssize_t scratch_step
 
 
 cdef inline void multiply_part(
-    const Product* product, Py_ssize_t part, Py_ssize_t thread, real* c
+    const ProductTask* task, Py_ssize_t part, Py_ssize_t thread, real* c
 ) noexcept nogil:
     """C = S + A B for one part, one depth at a time, so that this much of A stays in cache for all columns."""
-    cdef Py_ssize_t n = product.n, k = product.k
-    cdef Py_ssize_t i = (part % product.row_parts) * product.rows
-    cdef Py_ssize_t first = (part // product.row_parts) * product.columns
-    cdef Py_ssize_t m = min(product.rows, product.m - i), last = min(first + product.columns, n)
-    cdef Py_ssize_t p = 0, j, depth, width, columns, done, b_row, s_row = product.s_row
-    cdef const real* a = <const real*>product.a + i * product.a_row
-    cdef const real* b
-    cdef const real* s = <const real*>product.s
-    cdef const real* s_j
-    cdef real* panel = <real*>product.scratch + thread * product.scratch_step
-    cdef real* edge = panel + LAST_DEPTH * widest_tile(c)
+    cdef const Product* product = task.product
+    cdef Py_ssize_t n = product.n, k = product.k, p = 0, j, depth, width, done
+    cdef Py_ssize_t i = (part % task.row_parts) * task.rows
+    cdef Py_ssize_t first = (part // task.row_parts) * task.columns
+    cdef Py_ssize_t m = min(task.rows, product.m - i), last = min(first + task.columns, n)
+    cdef Matrix s = submatrix(product.s, i, 0, c)
+    cdef Product panel
+    cdef real* packed = <real*>task.scratch + thread * task.scratch_step
+    cdef real* edge = packed + LAST_DEPTH * widest_tile(c)
     c += i * n
-    if s != NULL:
-        s += i * s_row
     while p < k:
         depth = k - p if k - p <= LAST_DEPTH else PANEL_DEPTH
         j = first
         while j < last:
             width = tile_width(n - j, c)
-            columns = min(width, n - j)
-            s_j = s
-            if s != NULL:
-                s_j = s + j
-            b = <const real*>product.b + p * product.b_row + j * product.b_column
-            b_row = product.b_row
-            if product.packed:
-                b = <const real*>product.b + j * k + p * width
-                b_row = width
-            # Whole contiguous rows are used in place, unless many tiles read them and the matrix is too
-            # large for the L1 cache.
-            elif product.b_column != 1 or columns < width or (
-                    m > 4 * TILE_ROWS_WIDE and depth * b_row > IN_PLACE_SIZE):
-                pack_panel(depth, columns, width, b, b_row, product.b_column, panel)
-                b = panel
-                b_row = width
-            done = 0
-            if columns <= NARROW and product.a_row == 1:
+            panel.m = m
+            panel.n = min(width, n - j)
+            panel.k = depth
+            panel.a = submatrix(product.a, i, p, c)
+            panel.s = submatrix(s, 0, j, c)
+            panel.c = c + j
+            panel.ldc = n
+            if task.packed:
+                panel.b = row_major(<const real*>product.b.data + j * k + p * width, width)
+            else:
+                panel.b = submatrix(product.b, p, j, c)
+                # Whole contiguous rows are used in place, unless many tiles read them and the matrix is too
+                # large for the L1 cache.
+                if panel.b.column_stride != 1 or panel.n < width or (
+                        m > 4 * TILE_ROWS_WIDE and depth * panel.b.row_stride > IN_PLACE_SIZE):
+                    pack_panel(depth, panel.n, width, panel.b, packed)
+                    panel.b = row_major(<const real*>packed, width)
+            if panel.n <= NARROW and panel.a.row_stride == 1:
                 done = m // widest_tile(c) * widest_tile(c)
-                multiply_few_columns(
-                    done, columns, depth, a + p * product.a_column, product.a_column,
-                    b, b_row, s_j, s_row, c + j, n, edge)
-            if s_j != NULL:
-                s_j += done * s_row
-            multiply_panel(
-                m - done, columns, depth, a + p * product.a_column + done * product.a_row,
-                product.a_row, product.a_column, b, b_row, width, s_j, s_row, c + done * n + j, n, edge)
+                panel.m = done
+                multiply_few_columns(&panel, edge)
+                panel.m = m - done
+                panel.a = submatrix(panel.a, done, 0, c)
+                panel.s = submatrix(panel.s, done, 0, c)
+                panel.c = c + done * n + j
+            multiply_panel(&panel, width, edge)
             j += width
-        s = c
-        s_row = n
+        s = row_major(<const real*>c, n)
         p += depth
 
 
-cdef inline void multiply_part_f32(void* product, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
-    multiply_part(<const Product*>product, part, thread, <float*>(<const Product*>product).c)
+cdef inline void multiply_part_f32(void* task, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
+    multiply_part(
+        <const ProductTask*>task, part, thread, <float*>(<const ProductTask*>task).product.c)
 
 
-cdef inline void multiply_part_f64(void* product, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
-    multiply_part(<const Product*>product, part, thread, <double*>(<const Product*>product).c)
+cdef inline void multiply_part_f64(void* task, Py_ssize_t part, Py_ssize_t thread) noexcept nogil:
+    multiply_part(
+        <const ProductTask*>task, part, thread, <double*>(<const ProductTask*>task).product.c)
 
 
 cdef inline void gemm_transposed(
-    Py_ssize_t m,
-    Py_ssize_t n,
-    Py_ssize_t k,
-    const real* a,  # IN, m x k, contiguous columns
-    Py_ssize_t a_column,
-    const real* b,  # IN, k x n, contiguous rows
-    Py_ssize_t b_row,
-    const real* s,  # IN, m x n, or NULL
-    Py_ssize_t s_row,
-    real* c,  # OUT, m x n, contiguous rows, may be s
-    real* scratch,
-    Py_ssize_t scratch_step,
-    int threads,
+    const Product* product,  # IN
+    const Scratch* scratch,
+    const real* like,
 ) noexcept nogil:
-    """C = S + A B for few columns, computed as the transpose B' A', whose tiles are wide."""
-    cdef Py_ssize_t first = 0, i, j, rows
+    """C = S + A B for few columns, computed as the transpose B' A', whose tiles are wide.
+
+    The columns of A and the rows of B are contiguous. C may be S.
+    """
+    cdef Py_ssize_t first = 0, i, j, rows, n = product.n, lds = product.s.row_stride
     cdef const real* none = NULL
+    cdef const real* s = <const real*>product.s.data
+    cdef real* c = <real*>product.c
     cdef real transposed[NARROW * NARROW_ROWS]
-    while first < m:
-        rows = min(NARROW_ROWS, m - first)
-        gemm(n, rows, k, b, 1, b_row, a + first, a_column, 1, none, 0,
-             transposed, scratch, scratch_step, threads)
+    cdef Product block
+    while first < product.m:
+        rows = min(NARROW_ROWS, product.m - first)
+        block = Product(
+            n, rows, product.k, column_major(<const real*>product.b.data, product.b.row_stride),
+            row_major(<const real*>product.a.data + first, product.a.column_stride),
+            equal_rows(none), &transposed[0], rows)
+        gemm(&block, scratch, like)
         for i in range(rows):
             for j in range(n):
                 c[(first + i) * n + j] = transposed[j * rows + i] + (
-                    s[(first + i) * s_row + j] if s != NULL else 0)
+                    s[(first + i) * lds + j] if s != NULL else 0)
         first += rows
 
 
 cdef inline void gemm(
-    Py_ssize_t m,
-    Py_ssize_t n,
-    Py_ssize_t k,
-    const real* a,  # IN, m x k
-    Py_ssize_t a_row,
-    Py_ssize_t a_column,
-    const real* b,  # IN, k x n
-    Py_ssize_t b_row,
-    Py_ssize_t b_column,  # b_row or b_column is 1
-    const real* s,  # IN, m x n, or NULL
-    Py_ssize_t s_row,  # n, or 0
-    real* c,  # OUT, m x n, contiguous rows, may be s
-    real* scratch,  # panel_size elements per thread
-    Py_ssize_t scratch_step,  # offset between the scratch of consecutive threads
-    int threads,
+    const Product* product,  # IN
+    const Scratch* scratch,
+    const real* like,
 ) noexcept nogil:
-    """C = S + A B."""
-    cdef Product product
+    """C = S + A B.
+
+    The rows or the columns of A are contiguous, and those of B. C is contiguous. S is C, a repeated row or
+    NULL, for zeros.
+    """
+    cdef ProductTask task
+    cdef Py_ssize_t m = product.m, n = product.n, k = product.k, lds = product.s.row_stride
+    cdef const Matrix* A = &product.a
+    cdef const Matrix* B = &product.b
+    cdef const real* a = <const real*>A.data
+    cdef const real* b = <const real*>B.data
+    cdef const real* s = <const real*>product.s.data
+    cdef real* c = <real*>product.c
     cdef Py_ssize_t rows = m, columns = n, row_parts = 1, column_parts = 1, tiles
     # If C is a vector, C and its transpose have the same layout.
-    if n == 1 and a_column == 1 and b_row == 1 and s != c:
-        dot_rows(m, k, b, a, a_row, s, s_row, c)
+    if n == 1 and A.column_stride == 1 and B.row_stride == 1 and s != c:
+        dot_rows(m, k, b, a, A.row_stride, s, lds, c)
         return
-    if n == 1 and a_row == 1 and s_row != 0:
-        multiply_row(m, k, b, b_row, a, a_column, False, s, c)
+    if n == 1 and A.row_stride == 1 and B.row_stride == 1 and lds != 0:
+        multiply_row(m, k, b, a, A.column_stride, False, s, c)
         return
-    if m == 1 and b_column == 1:
-        multiply_row(n, k, a, a_column, b, b_row, True, s, c)
+    if m == 1 and A.column_stride == 1 and B.column_stride == 1:
+        multiply_row(n, k, a, b, B.row_stride, True, s, c)
         return
-    if m == 1 and a_column == 1 and s == NULL:
-        dot_rows(n, k, a, b, b_column, s, 0, c)
+    if m == 1 and A.column_stride == 1 and s == NULL:
+        dot_rows(n, k, a, b, B.column_stride, s, 0, c)
         return
     if k == 1:
-        outer_product(m, n, a, a_row, b, b_column, s, s_row, c)
+        outer_product(product, like)
         return
-    if n <= NARROW and m > NARROW and a_row == 1 and b_column == 1:
-        gemm_transposed(
-            m, n, k, a, a_column, b, b_row, s, s_row, c, scratch, scratch_step, threads)
+    if n <= NARROW and m > NARROW and A.row_stride == 1 and B.column_stride == 1:
+        gemm_transposed(product, scratch, like)
         return
-    if threads > 1 and m * n * k >= MIN_PARALLEL_WORK:
+    if scratch.threads > 1 and m * n * k >= MIN_PARALLEL_WORK:
         # Several parts per thread, so that a delayed thread does fewer; parts consist of whole tiles.
         tiles = ceiling(n, widest_tile(c))
-        columns = ceiling(tiles, min(tiles, 4 * threads)) * widest_tile(c)
+        columns = ceiling(tiles, min(tiles, 4 * scratch.threads)) * widest_tile(c)
         column_parts = ceiling(n, columns)
-        rows = ceiling(m, ceiling(4 * threads, column_parts))
+        rows = ceiling(m, ceiling(4 * scratch.threads, column_parts))
         rows = ceiling(rows, ROW_GRANULARITY) * ROW_GRANULARITY
         row_parts = ceiling(m, rows)
-    product = Product(
-        m, n, k, a, a_row, a_column, b, b_row, b_column, False, s, s_row, c,
-        scratch, scratch_step, rows, columns, row_parts)
+    task = ProductTask(
+        product, False, rows, columns, row_parts, scratch.data, scratch.step)
     if row_parts * column_parts == 1:
-        multiply_part(&product, 0, 0, c)
+        multiply_part(&task, 0, 0, c)
     elif real is float:
-        team_run(threads, column_parts * row_parts, multiply_part_f32, &product)
+        team_run(scratch.threads, column_parts * row_parts, multiply_part_f32, &task)
     else:
-        team_run(threads, column_parts * row_parts, multiply_part_f64, &product)
+        team_run(scratch.threads, column_parts * row_parts, multiply_part_f64, &task)
 
 
 cdef inline void gemm_packed(
-    Py_ssize_t m,
-    Py_ssize_t n,
-    Py_ssize_t k,
-    const real* a,  # IN, m x k
-    Py_ssize_t a_row,
-    Py_ssize_t a_column,
-    const real* packed,  # IN, k x n as `pack` left it
-    const real* s,  # IN, m x n, or NULL
-    Py_ssize_t s_row,
-    real* c,  # OUT, m x n, contiguous rows, may be s
+    const Product* product,  # IN; B was packed by `pack`
     real* scratch,  # panel_size elements
 ) noexcept nogil:
     """C = S + A B, on one thread."""
-    cdef Product product = Product(
-        m, n, k, a, a_row, a_column, packed, 0, 0, True, s, s_row, c, scratch, 0, m, n, 1)
-    multiply_part(&product, 0, 0, c)
+    cdef ProductTask task = ProductTask(product, True, product.m, product.n, 1, scratch, 0)
+    multiply_part(&task, 0, 0, <real*>product.c)

@@ -11,21 +11,22 @@ from cnet._core.gemm cimport ceiling, widest_tile
 from cnet._core.scalar cimport real
 
 
-# A row of the operation table. cnet/_plan.py fills in the first part, `plan_graph` the second.
+# A row of the operation table. cnet/_plan.py fills in the first part, whose fields are those of `Operation` in
+# cnet/layers/base.py; `plan_graph` fills in the second.
 cdef struct Op:
     intp_t kind
     intp_t n_inputs
     intp_t n_outputs
+    intp_t layer  # number of its layer, which has random numbers of its own
     intp_t activation
+    intp_t partner  # index of the operation at the other end of a skip connection
+    intp_t trainable
+    double learning_rate_factor
+    double bias_learning_rate_factor
     intp_t weights  # index of the first weight in the parameters, or -1
     intp_t n_weights
     intp_t biases  # index of the first bias, behind the weights, or -1
     intp_t statistics  # index of the first running statistic in the buffers, or -1
-    intp_t partner  # index of the operation at the other end of a skip connection
-    intp_t layer  # number of its layer, which has random numbers of its own
-    intp_t trainable
-    double learning_rate_factor
-    double bias_learning_rate_factor
     double dropout  # share of the inputs that is set to 0
     double l1
     double l2

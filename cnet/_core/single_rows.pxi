@@ -113,7 +113,7 @@ cdef class Predictor:
         if n > self.graph.block and (
                 x_data < out_data + cnp.PyArray_NBYTES(out)
                 and out_data < x_data + cnp.PyArray_NBYTES(x)):
-            raise ValueError("out must not overlap x, got an array that does")
+            raise ValueError("out must not overlap x, got an array that overlaps it")
         if self.busy:
             raise RuntimeError(
                 "the predictor is in use by another thread: make one for each thread, net.predictor()")

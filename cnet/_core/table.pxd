@@ -1,9 +1,11 @@
 """The operation table as Python hands it over: checked, and planned in a copy."""
 
 cimport numpy as cnp
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from libc.string cimport memcpy
 
 from cnet._core.activations cimport LINEAR, SOFTMAX
-from cnet._core.checks cimport described
+from cnet._core.checks cimport described, has_dtype
 from cnet._core.graph cimport Graph, Op
 from cnet._core.ops cimport (
     BATCH_NORM, DENSE, LAYER_NORM, RESIDUAL_BEGIN, RESIDUAL_END, plan_graph)
@@ -58,11 +60,14 @@ cdef inline plan_operations(Graph* graph, operations, tuple layout, bint trainin
     capacity, block, threads = layout
     if capacity < 1 or block < 1 or not 1 <= threads <= TEAM_MOST_THREADS:
         raise ValueError(f"layout must be rows, rows of a block and threads, got {layout}")
-    if type(operations) is not cnp.ndarray or operations.dtype != record or operations.ndim != 1:
+    if not has_dtype(operations, record) or not (
+            cnp.PyArray_NDIM(operations) == 1 and cnp.PyArray_ISCARRAY_RO(operations)):
         raise ValueError(f"operations must be a table of dtype {record}, got {described(operations)}")
-    table = operations.copy()
-    graph.ops = <Op*>cnp.PyArray_DATA(table)
-    graph.n_ops = cnp.PyArray_DIM(table, 0)
+    # Its bytes, because NumPy copies records field by field.
+    graph.n_ops = cnp.PyArray_DIM(operations, 0)
+    table = bytearray(graph.n_ops * sizeof(Op))
+    graph.ops = <Op*>PyByteArray_AS_STRING(table)
+    memcpy(graph.ops, cnp.PyArray_DATA(operations), graph.n_ops * sizeof(Op))
     check_operations(graph.ops, graph.n_ops, graph)
     graph.capacity = capacity
     graph.block = block

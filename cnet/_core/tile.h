@@ -16,14 +16,30 @@
 #include <stddef.h>
 #include <string.h>
 
+/* A matrix to read. Element (i, j) is data[i * row_stride + j * column_stride]. */
+typedef struct Matrix {
+    const void *data;
+    ptrdiff_t row_stride, column_stride;
+} Matrix;
+
+/* C = S + A B. A is m x k, B is k x n; the rows of C are contiguous, `ldc` elements apart. */
+typedef struct Product {
+    ptrdiff_t m, n, k;
+    Matrix a, b, s;
+    void *c;
+    ptrdiff_t ldc;
+} Product;
+
 /* An inlined memcpy: for the few bytes of a narrow row, a call takes longer than the copying. */
 static inline __attribute__((always_inline)) void copy_few(void *to, const void *from, size_t bytes)
 {
     char *t = to;
     const char *f = from;
     if (bytes >= 16) {
-        for (size_t done = 0; done < bytes - 16; done += 16)
+        for (size_t done = 0; done < bytes - 16; done += 16) {
             memcpy(t + done, f + done, 16);
+            __asm__("" : "+r"(t)); /* keeps the compiler from calling memcpy for the loop */
+        }
         memcpy(t + bytes - 16, f + bytes - 16, 16); /* may overlap the previous copy */
     } else if (bytes >= 8) {
         memcpy(t, f, 8);
@@ -55,11 +71,6 @@ static inline void prefetch(const void *from, size_t bytes)
 #define TILE_ROWS_WIDE 6
 #define TILE_ROWS_NARROW 8
 
-#define CNET_TILE_CASE(NAME, ROWS)                                                                \
-    case ROWS:                                                                                    \
-        NAME##_of_rows(ROWS, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row);            \
-        return
-
 /* Vectors are aligned like their elements, because rows can start at any element. `rows` is a constant at
  * each call, so that `sum` stays in registers. */
 #define CNET_DEFINE_ROWS(NAME, T, BYTES, VECTORS)                                                 \
@@ -67,59 +78,73 @@ static inline void prefetch(const void *from, size_t bytes)
     enum { NAME##_lanes = (BYTES) / sizeof(T), NAME##_width = (VECTORS) * NAME##_lanes };         \
                                                                                                   \
     static inline __attribute__((always_inline)) void NAME##_of_rows(                             \
-        const int rows, ptrdiff_t depth, const T *a, ptrdiff_t a_row, ptrdiff_t a_column,         \
-        const T *b, ptrdiff_t b_row, const T *s, ptrdiff_t s_row, T *c, ptrdiff_t c_row)          \
+        const int rows, ptrdiff_t k, Matrix A, Matrix B, Matrix S, T *c, ptrdiff_t ldc)           \
     {                                                                                             \
+        const T *a = A.data, *b = B.data, *s = S.data;                                            \
         NAME##_vector sum[TILE_ROWS_NARROW][VECTORS];                                             \
         for (int i = 0; i < rows; i++)                                                            \
             for (int v = 0; v < (VECTORS); v++)                                                   \
-                sum[i][v] = *(const NAME##_vector *)(s + i * s_row + v * NAME##_lanes);           \
-        for (ptrdiff_t p = 0; p < depth; p++) {                                                   \
+                sum[i][v] = *(const NAME##_vector *)(s + i * S.row_stride + v * NAME##_lanes);    \
+        for (ptrdiff_t p = 0; p < k; p++) {                                                       \
             NAME##_vector b_p[VECTORS];                                                           \
             for (int v = 0; v < (VECTORS); v++)                                                   \
                 b_p[v] = *(const NAME##_vector *)(b + v * NAME##_lanes);                          \
             for (int i = 0; i < rows; i++) {                                                      \
-                const T a_ip = a[i * a_row];                                                      \
+                const T a_ip = a[i * A.row_stride];                                               \
                 for (int v = 0; v < (VECTORS); v++)                                               \
                     sum[i][v] += a_ip * b_p[v];                                                   \
             }                                                                                     \
-            a += a_column;                                                                        \
-            b += b_row;                                                                           \
+            a += A.column_stride;                                                                 \
+            b += B.row_stride;                                                                    \
         }                                                                                         \
         for (int i = 0; i < rows; i++)                                                            \
             for (int v = 0; v < (VECTORS); v++)                                                   \
-                *(NAME##_vector *)(c + i * c_row + v * NAME##_lanes) = sum[i][v];                 \
+                *(NAME##_vector *)(c + i * ldc + v * NAME##_lanes) = sum[i][v];                   \
     }
 
-#define CNET_DEFINE_TILE(NAME, T, BYTES, VECTORS)                                                 \
+#define CNET_TILE_REST(NAME, ROWS)                                                                \
+    case ROWS:                                                                                    \
+        NAME##_of_rows(ROWS, product->k, A, product->b, S, c, ldc);                               \
+        return
+
+/* Any number of rows, `ROWS` at a time, by exactly the width of the tile. */
+#define CNET_DEFINE_TILE(NAME, T, BYTES, VECTORS, ROWS)                                           \
     CNET_DEFINE_ROWS(NAME, T, BYTES, VECTORS)                                                     \
                                                                                                   \
-    static void NAME(ptrdiff_t rows, ptrdiff_t depth, const T *a, ptrdiff_t a_row,                \
-                     ptrdiff_t a_column, const T *b, ptrdiff_t b_row, const T *s,                 \
-                     ptrdiff_t s_row, T *c, ptrdiff_t c_row)                                      \
+    static void NAME(const Product *product)                                                      \
     {                                                                                             \
-        switch (rows) {                                                                           \
-            CNET_TILE_CASE(NAME, 1);                                                              \
-            CNET_TILE_CASE(NAME, 2);                                                              \
-            CNET_TILE_CASE(NAME, 3);                                                              \
-            CNET_TILE_CASE(NAME, 4);                                                              \
-            CNET_TILE_CASE(NAME, 5);                                                              \
-            CNET_TILE_CASE(NAME, 6);                                                              \
-            CNET_TILE_CASE(NAME, 7);                                                              \
-            CNET_TILE_CASE(NAME, 8);                                                              \
+        Matrix A = product->a, S = product->s;                                                    \
+        T *c = product->c;                                                                        \
+        ptrdiff_t m = product->m;                                                                 \
+        const ptrdiff_t ldc = product->ldc;                                                       \
+        for (; m >= ROWS; m -= ROWS) {                                                            \
+            NAME##_of_rows(ROWS, product->k, A, product->b, S, c, ldc);                           \
+            A.data = (const T *)A.data + ROWS * A.row_stride;                                     \
+            S.data = (const T *)S.data + ROWS * S.row_stride;                                     \
+            c += ROWS * ldc;                                                                      \
+        }                                                                                         \
+        switch (m) {                                                                              \
+            CNET_TILE_REST(NAME, 1);                                                              \
+            CNET_TILE_REST(NAME, 2);                                                              \
+            CNET_TILE_REST(NAME, 3);                                                              \
+            CNET_TILE_REST(NAME, 4);                                                              \
+            CNET_TILE_REST(NAME, 5);                                                              \
+            CNET_TILE_REST(NAME, 6);                                                              \
+            CNET_TILE_REST(NAME, 7);                                                              \
         }                                                                                         \
     }
 
-CNET_DEFINE_TILE(tile_wide_f32, float, CNET_VECTOR_BYTES, 2)
-CNET_DEFINE_TILE(tile_full_f32, float, CNET_VECTOR_BYTES, 1)
-CNET_DEFINE_TILE(tile_half_f32, float, CNET_HALF_BYTES, 1)
-CNET_DEFINE_TILE(tile_quarter_f32, float, CNET_QUARTER_BYTES, 1)
-CNET_DEFINE_TILE(tile_wide_f64, double, CNET_VECTOR_BYTES, 2)
-CNET_DEFINE_TILE(tile_full_f64, double, CNET_VECTOR_BYTES, 1)
-CNET_DEFINE_TILE(tile_half_f64, double, CNET_HALF_BYTES, 1)
-CNET_DEFINE_TILE(tile_quarter_f64, double, CNET_QUARTER_BYTES, 1)
+CNET_DEFINE_TILE(tile_wide_f32, float, CNET_VECTOR_BYTES, 2, TILE_ROWS_WIDE)
+CNET_DEFINE_TILE(tile_full_f32, float, CNET_VECTOR_BYTES, 1, TILE_ROWS_NARROW)
+CNET_DEFINE_TILE(tile_half_f32, float, CNET_HALF_BYTES, 1, TILE_ROWS_NARROW)
+CNET_DEFINE_TILE(tile_quarter_f32, float, CNET_QUARTER_BYTES, 1, TILE_ROWS_NARROW)
+CNET_DEFINE_TILE(tile_wide_f64, double, CNET_VECTOR_BYTES, 2, TILE_ROWS_WIDE)
+CNET_DEFINE_TILE(tile_full_f64, double, CNET_VECTOR_BYTES, 1, TILE_ROWS_NARROW)
+CNET_DEFINE_TILE(tile_half_f64, double, CNET_HALF_BYTES, 1, TILE_ROWS_NARROW)
+CNET_DEFINE_TILE(tile_quarter_f64, double, CNET_QUARTER_BYTES, 1, TILE_ROWS_NARROW)
 
-/* The tile width for the remaining columns, and the tile of a given width. */
+/* The width of the tile for the remaining columns; and products that are as wide as a tile, of any number
+ * of rows and of one row. */
 #define CNET_DEFINE_CHOICE(SUFFIX, T)                                                             \
     static inline ptrdiff_t tile_width_##SUFFIX(ptrdiff_t columns)                                \
     {                                                                                             \
@@ -129,19 +154,29 @@ CNET_DEFINE_TILE(tile_quarter_f64, double, CNET_QUARTER_BYTES, 1)
         return tile_quarter_##SUFFIX##_width;                                                     \
     }                                                                                             \
                                                                                                   \
-    static inline void tile_##SUFFIX(ptrdiff_t width, ptrdiff_t rows, ptrdiff_t depth,            \
-                                     const T *a, ptrdiff_t a_row, ptrdiff_t a_column,             \
-                                     const T *b, ptrdiff_t b_row, const T *s, ptrdiff_t s_row,    \
-                                     T *c, ptrdiff_t c_row)                                       \
+    static inline void tile_##SUFFIX(const Product *product)                                      \
+    {                                                                                             \
+        if (product->n == tile_wide_##SUFFIX##_width)                                             \
+            tile_wide_##SUFFIX(product);                                                          \
+        else if (product->n == tile_full_##SUFFIX##_width)                                        \
+            tile_full_##SUFFIX(product);                                                          \
+        else if (product->n == tile_half_##SUFFIX##_width)                                        \
+            tile_half_##SUFFIX(product);                                                          \
+        else                                                                                      \
+            tile_quarter_##SUFFIX(product);                                                       \
+    }                                                                                             \
+                                                                                                  \
+    static inline __attribute__((always_inline)) void tile_row_##SUFFIX(                          \
+        ptrdiff_t width, ptrdiff_t k, Matrix A, Matrix B, Matrix S, T *c)                         \
     {                                                                                             \
         if (width == tile_wide_##SUFFIX##_width)                                                  \
-            tile_wide_##SUFFIX(rows, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row);    \
+            tile_wide_##SUFFIX##_of_rows(1, k, A, B, S, c, 0);                                    \
         else if (width == tile_full_##SUFFIX##_width)                                             \
-            tile_full_##SUFFIX(rows, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row);    \
+            tile_full_##SUFFIX##_of_rows(1, k, A, B, S, c, 0);                                    \
         else if (width == tile_half_##SUFFIX##_width)                                             \
-            tile_half_##SUFFIX(rows, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row);    \
+            tile_half_##SUFFIX##_of_rows(1, k, A, B, S, c, 0);                                    \
         else                                                                                      \
-            tile_quarter_##SUFFIX(rows, depth, a, a_row, a_column, b, b_row, s, s_row, c, c_row); \
+            tile_quarter_##SUFFIX##_of_rows(1, k, A, B, S, c, 0);                                 \
     }
 
 CNET_DEFINE_CHOICE(f32, float)
@@ -159,16 +194,18 @@ CNET_DEFINE_ROWS(tile_eight_f64, double, CNET_VECTOR_BYTES, 8)
 CNET_DEFINE_ROWS(tile_four_f64, double, CNET_VECTOR_BYTES, 4)
 
 #define CNET_DEFINE_ROW(SUFFIX, T)                                                                \
-    static void multiply_row_##SUFFIX(ptrdiff_t n, ptrdiff_t depth, const T *a, ptrdiff_t a_column,\
-                                      const T *b, ptrdiff_t b_row, int b_padded, const T *s, T *c)\
+    static void multiply_row_##SUFFIX(ptrdiff_t n, ptrdiff_t k, const T *a, const T *b, ptrdiff_t ldb,\
+                                      int b_padded, const T *s, T *c)                             \
     {                                                                                             \
+        const Matrix A = {a, 0, 1};                                                               \
         ptrdiff_t j = 0, width;                                                                   \
-        for (; n - j >= tile_eight_##SUFFIX##_width; j += tile_eight_##SUFFIX##_width)            \
-            tile_eight_##SUFFIX##_of_rows(1, depth, a, 0, a_column, b + j, b_row,                 \
-                                          s ? s + j : tile_zeros_##SUFFIX, 0, c + j, 0);          \
+        for (; n - j >= tile_eight_##SUFFIX##_width; j += tile_eight_##SUFFIX##_width) {          \
+            const Matrix B = {b + j, ldb, 1}, S = {s ? s + j : tile_zeros_##SUFFIX, 0, 1};        \
+            tile_eight_##SUFFIX##_of_rows(1, k, A, B, S, c + j, 0);                               \
+        }                                                                                         \
         if (n - j >= tile_four_##SUFFIX##_width) {                                                \
-            tile_four_##SUFFIX##_of_rows(1, depth, a, 0, a_column, b + j, b_row,                  \
-                                         s ? s + j : tile_zeros_##SUFFIX, 0, c + j, 0);           \
+            const Matrix B = {b + j, ldb, 1}, S = {s ? s + j : tile_zeros_##SUFFIX, 0, 1};        \
+            tile_four_##SUFFIX##_of_rows(1, k, A, B, S, c + j, 0);                                \
             j += tile_four_##SUFFIX##_width;                                                      \
         }                                                                                         \
         for (; j < n; j += width) {                                                               \
@@ -179,18 +216,22 @@ CNET_DEFINE_ROWS(tile_four_f64, double, CNET_VECTOR_BYTES, 4)
                 width = n - j < tile_quarter_##SUFFIX##_width ? 1 : tile_quarter_##SUFFIX##_width;\
             if (width == 1) {                                                                     \
                 T sum = start[0];                                                                 \
-                for (ptrdiff_t p = 0; p < depth; p++)                                             \
-                    sum += a[p * a_column] * b[p * b_row + j];                                    \
+                for (ptrdiff_t p = 0; p < k; p++)                                                 \
+                    sum += a[p] * b[p * ldb + j];                                                 \
                 c[j] = sum;                                                                       \
-            } else if (width <= n - j) {                                                          \
-                tile_##SUFFIX(width, 1, depth, a, 0, a_column, b + j, b_row, start, 0, c + j, 0); \
             } else {                                                                              \
-                if (s) {                                                                          \
-                    copy_few(edge, start, (n - j) * sizeof(T));                                   \
-                    start = edge;                                                                 \
+                T *to = c + j;                                                                    \
+                if (width > n - j) {                                                              \
+                    to = edge;                                                                    \
+                    if (s) {                                                                      \
+                        copy_few(edge, start, (n - j) * sizeof(T));                               \
+                        start = edge;                                                             \
+                    }                                                                             \
                 }                                                                                 \
-                tile_##SUFFIX(width, 1, depth, a, 0, a_column, b + j, b_row, start, 0, edge, 0);  \
-                copy_few(c + j, edge, (n - j) * sizeof(T));                                       \
+                const Matrix B = {b + j, ldb, 1}, S = {start, 0, 1};                              \
+                tile_row_##SUFFIX(width, k, A, B, S, to);                                         \
+                if (to == edge)                                                                   \
+                    copy_few(c + j, edge, (n - j) * sizeof(T));                                   \
             }                                                                                     \
         }                                                                                         \
     }
@@ -222,13 +263,13 @@ CNET_DEFINE_ROW(f64, double)
                 four_##SUFFIX r1 = *(const four_in_memory_##SUFFIX *)(from + p + b_column);       \
                 four_##SUFFIX r2 = *(const four_in_memory_##SUFFIX *)(from + p + 2 * b_column);   \
                 four_##SUFFIX r3 = *(const four_in_memory_##SUFFIX *)(from + p + 3 * b_column);   \
-                four_##SUFFIX low_01 = CNET_SHUFFLE(r0, r1, 0, 4, 1, 5);                              \
-                four_##SUFFIX low_23 = CNET_SHUFFLE(r2, r3, 0, 4, 1, 5);                              \
-                four_##SUFFIX high_01 = CNET_SHUFFLE(r0, r1, 2, 6, 3, 7);                             \
-                four_##SUFFIX high_23 = CNET_SHUFFLE(r2, r3, 2, 6, 3, 7);                             \
+                four_##SUFFIX low_01 = CNET_SHUFFLE(r0, r1, 0, 4, 1, 5);                          \
+                four_##SUFFIX low_23 = CNET_SHUFFLE(r2, r3, 0, 4, 1, 5);                          \
+                four_##SUFFIX high_01 = CNET_SHUFFLE(r0, r1, 2, 6, 3, 7);                         \
+                four_##SUFFIX high_23 = CNET_SHUFFLE(r2, r3, 2, 6, 3, 7);                         \
                 T *to = panel + p * width + j;                                                    \
-                *(four_in_memory_##SUFFIX *)to = CNET_SHUFFLE(low_01, low_23, 0, 1, 4, 5);            \
-                *(four_in_memory_##SUFFIX *)(to + width) = CNET_SHUFFLE(low_01, low_23, 2, 3, 6, 7);  \
+                *(four_in_memory_##SUFFIX *)to = CNET_SHUFFLE(low_01, low_23, 0, 1, 4, 5);        \
+                *(four_in_memory_##SUFFIX *)(to + width) = CNET_SHUFFLE(low_01, low_23, 2, 3, 6, 7);\
                 *(four_in_memory_##SUFFIX *)(to + 2 * width) = CNET_SHUFFLE(high_01, high_23, 0, 1, 4, 5);\
                 *(four_in_memory_##SUFFIX *)(to + 3 * width) = CNET_SHUFFLE(high_01, high_23, 2, 3, 6, 7);\
             }                                                                                     \
@@ -244,21 +285,21 @@ CNET_DEFINE_ROW(f64, double)
 CNET_DEFINE_TRANSPOSE(f32, float)
 CNET_DEFINE_TRANSPOSE(f64, double)
 
-/* C = S + A B' for few rows of A and B, which are long and consist of whole vectors. Computes four sums at
- * once, each in four or eight parts, which are added at the end. S may be NULL or C. */
+/* C = S + A B'. A is m x k and B is n x k, both with contiguous rows, which are long and consist of whole
+ * vectors. Computes four sums at once, each in four or eight parts, which are added at the end. S may be
+ * NULL or C. */
 #define CNET_DEFINE_SUMS(SUFFIX, T)                                                               \
     static void multiply_transposed_##SUFFIX(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const T *a,   \
-                                             ptrdiff_t a_row, const T *b, ptrdiff_t b_row,        \
-                                             const T *s, T *c)                                    \
+                                             const T *b, const T *s, T *c)                        \
     {                                                                                             \
         enum { lanes = sizeof(T) == 4 && CNET_VECTOR_BYTES > 16 ? 8 : 4 };                        \
         typedef T vector __attribute__((vector_size(lanes * sizeof(T)), aligned(sizeof(T)), may_alias));\
-        for (ptrdiff_t i = 0; i < m; i++, a += a_row) {                                           \
+        for (ptrdiff_t i = 0; i < m; i++, a += k) {                                               \
             for (ptrdiff_t j = 0; j < n; j += 4) {                                                \
                 const ptrdiff_t last = n - 1 - j, few = last * sizeof(T) + sizeof(T);             \
-                const T *b_0 = b + j * b_row, *b_1 = b_0 + (last < 1 ? last : 1) * b_row;         \
-                const T *b_2 = b_0 + (last < 2 ? last : 2) * b_row;                               \
-                const T *b_3 = b_0 + (last < 3 ? last : 3) * b_row;                               \
+                const T *b_0 = b + j * k, *b_1 = b_0 + (last < 1 ? last : 1) * k;                 \
+                const T *b_2 = b_0 + (last < 2 ? last : 2) * k;                                   \
+                const T *b_3 = b_0 + (last < 3 ? last : 3) * k;                                   \
                 union { vector all; four_##SUFFIX part[lanes / 4]; } t_0, t_1, t_2, t_3;          \
                 vector s_0 = {0}, s_1 = {0}, s_2 = {0}, s_3 = {0};                                \
                 for (ptrdiff_t p = 0; p < k; p += lanes) {                                        \
@@ -310,8 +351,9 @@ CNET_DEFINE_SUMS(f64, double)
             const vector b_0 = *(const vector *)(b + j), b_1 = *(const vector *)(b + j + lanes);  \
             T *to = c + j;                                                                        \
             for (ptrdiff_t i = 0; i < m; i++, to += n) {                                          \
-                *(vector *)to += a[i] * b_0;                                                      \
-                *(vector *)(to + lanes) += a[i] * b_1;                                            \
+                const T a_i = a[i]; /* once: for all that the compiler knows, C may overlap A */  \
+                *(vector *)to += a_i * b_0;                                                       \
+                *(vector *)(to + lanes) += a_i * b_1;                                             \
             }                                                                                     \
         }                                                                                         \
         for (; j + 4 <= n; j += 4) {                                                              \

@@ -8,15 +8,13 @@ from cnet.layers.base import (
     LAYER_KINDS,
     MAX_NEURONS,
     BaseLayer,
-    Operation,
-    Place,
-    PlaceOf,
     check_fit,
     flat,
     layer_from_config,
 )
 from cnet.layers.dense import Layer
 from cnet.layers.normalization import BatchNorm, LayerNorm
+from cnet.layers.operation import Operation, Place, PlaceOf
 from cnet.layers.residual import Residual
 
 __all__ = [

@@ -7,7 +7,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,72 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from cnet._arrays import as_weights
 from cnet._checks import as_choice, as_flag, as_integer, as_number, check_keys, guess, listed
 from cnet.activations import ACTIVATIONS
+from cnet.layers.operation import Learning, Operation, PlaceOf
 
 # Large enough for any memory, and small enough that no product of two sizes overflows.
 MAX_NEURONS = 2**31 - 1
 
 Views: TypeAlias = Mapping[str, NDArray[Any]]
-
-
-class Operation(NamedTuple):
-    """What the engine computes for a layer, or a part of it.
-
-    Attributes
-    ----------
-    kind : str
-        One of the kinds in ``cnet/_core/ops.pxd``.
-    n_inputs, n_outputs : int
-    layer : int
-        Number of the layer, which makes its random numbers different from those of other layers.
-    weights, n_weights, biases : int
-        Index of the first weight in the flat parameters, number of weights, and index of the first
-        bias. An index is -1 if there are none. Biases come directly after the weights.
-    statistics : int
-        Index of the first running statistic in the flat buffers, or -1.
-    partner : int
-        Where the other operation of a pair is, counted from this one; 0: there is none.
-
-    The others are settings of some kinds.
-    """
-
-    kind: str
-    n_inputs: int
-    n_outputs: int
-    layer: int
-    activation: str = "linear"
-    weights: int = -1
-    n_weights: int = 0
-    biases: int = -1
-    statistics: int = -1
-    partner: int = 0
-    trainable: bool = True
-    learning_rate_factor: float = 1.0
-    bias_learning_rate_factor: float = 1.0
-    dropout: float = 0.0
-    l1: float = 0.0
-    l2: float = 0.0
-    max_norm: float = 0.0
-    epsilon: float = 0.0
-    momentum: float = 0.0
-
-
-class Place(NamedTuple):
-    """Where the values of a layer are.
-
-    Attributes
-    ----------
-    number : int
-        Position of the layer among all layers.
-    parameters, buffers : int
-        Index of its first value in the flat parameters, and in the flat buffers.
-    """
-
-    number: int
-    parameters: int
-    buffers: int
-
-
-PlaceOf: TypeAlias = Callable[["BaseLayer"], Place]
 
 
 class Owner(Protocol):
@@ -184,12 +124,15 @@ class BaseLayer:
             LAYER_KINDS[cls.kind] = cls
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not hasattr(type(self), name):
+        try:
+            object.__setattr__(self, name, value)
+        except AttributeError:
+            if hasattr(type(self), name):
+                raise
             public = [known for known in dir(type(self)) if not known.startswith("_")]
             raise AttributeError(
                 f"{type(self).__name__} has no attribute {name!r}{guess(name, public)}"
-            )
-        super().__setattr__(name, value)
+            ) from None
 
     # Settings that are fixed
 
@@ -320,16 +263,11 @@ class BaseLayer:
         if self.drops:
             yield Operation("dropout", n, n, number, dropout=self.dropout)
 
-    def _learning(self) -> dict[str, Any]:
-        """Return the settings of an operation that say whether and how fast it learns."""
-        bias_factor = self.bias_learning_rate_factor
-        return {
-            "trainable": self.trainable,
-            "learning_rate_factor": self.learning_rate_factor,
-            "bias_learning_rate_factor": (
-                self.learning_rate_factor if bias_factor is None else bias_factor
-            ),
-        }
+    @property
+    def learning(self) -> Learning:
+        """Whether and how fast the layer learns, as the settings are now."""
+        factor, bias_factor = self._learning_rate_factor, self._bias_learning_rate_factor
+        return Learning(self._trainable, factor, factor if bias_factor is None else bias_factor)
 
     def check_as_output(self) -> None:
         """Raise ValueError if the layer cannot be the last one of a network that is trained."""

@@ -18,7 +18,8 @@ from cnet.initializers import (
     initializer_to_text,
     resolve_initializer,
 )
-from cnet.layers.base import BaseLayer, Operation, PlaceOf
+from cnet.layers.base import BaseLayer
+from cnet.layers.operation import Operation, PlaceOf
 
 
 class Layer(BaseLayer):
@@ -211,7 +212,7 @@ class Layer(BaseLayer):
             l1=self.l1,
             l2=self.l2,
             max_norm=self.max_norm or 0.0,
-            **self._learning(),
+            **self.learning._asdict(),
         )
         yield from self._output_operations(place_of)
 

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnet._checks import as_flag, as_integer, as_number
 from cnet.activations import ActivationName
-from cnet.layers.base import MAX_NEURONS, BaseLayer, Operation, PlaceOf
+from cnet.layers.base import MAX_NEURONS, BaseLayer
+from cnet.layers.operation import Operation, PlaceOf
 
 # PyTorch's defaults.
 _EPSILON = 1e-5
@@ -90,7 +91,7 @@ class _Normalization(BaseLayer):
         """Yield the normalization, the activation and the dropout."""
         number, first, _ = place_of(self)
         n = self.n_neurons
-        settings = {**self._learning(), **self._own_settings(place_of)}
+        settings = {**self.learning._asdict(), **self._own_settings(place_of)}
         if self.affine:
             settings.update(weights=first, n_weights=n, biases=first + n)
         yield Operation(self.kind, n, n, number, epsilon=self.epsilon, **settings)

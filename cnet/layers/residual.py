@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 
 from cnet._checks import check_keys
 from cnet.activations import ACTIVATIONS
-from cnet.layers.base import BaseLayer, Operation, PlaceOf, check_fit, layer_from_config
+from cnet.layers.base import BaseLayer, check_fit, layer_from_config
+from cnet.layers.operation import Operation, PlaceOf
 
 
 class Residual(BaseLayer):
@@ -110,7 +111,9 @@ class Residual(BaseLayer):
     def operations(self, place_of: PlaceOf) -> Iterator[Operation]:
         """Yield the operations of the layers within, between the two that make the connection."""
         within = [
-            self._with_own_rates(op) for layer in self._layers for op in layer.operations(place_of)
+            self._with_own_rates(operation)
+            for layer in self._layers
+            for operation in layer.operations(place_of)
         ]
         n, number = self.n_neurons, place_of(self).number
         distance = len(within) + 1
@@ -120,12 +123,12 @@ class Residual(BaseLayer):
 
     def _with_own_rates(self, operation: Operation) -> Operation:
         """Return an operation of a layer within, with this layer's settings of learning as well."""
-        own = self._learning()
+        own = self.learning
         return operation._replace(
-            trainable=operation.trainable and own["trainable"],
-            learning_rate_factor=operation.learning_rate_factor * own["learning_rate_factor"],
+            trainable=operation.trainable and own.trainable,
+            learning_rate_factor=operation.learning_rate_factor * own.learning_rate_factor,
             bias_learning_rate_factor=(
-                operation.bias_learning_rate_factor * own["bias_learning_rate_factor"]
+                operation.bias_learning_rate_factor * own.bias_learning_rate_factor
             ),
         )
 

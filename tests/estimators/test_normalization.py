@@ -148,8 +148,9 @@ def test_starting_weights_are_those_without_normalization(norm, activation):
         found[bool(norms)] = [*model.coefs_, *model.intercepts_]
     for plain, normalized in zip(found[False], found[True], strict=True):
         np.testing.assert_array_equal(plain, normalized)
-    (weights, _), *_ = drawn((4, 6, 5, 3), activation, 3)[0]
-    np.testing.assert_array_equal(found[True][0], weights)
+    weights, biases = zip(*drawn((4, 6, 5, 3), activation, 3)[0], strict=True)
+    for drawn_array, array in zip([*weights, *biases], found[True], strict=True):
+        np.testing.assert_array_equal(array, drawn_array)
 
 
 # Training
@@ -465,6 +466,14 @@ def test_normalization_cannot_change_at_a_warm_start(method, before, after):
     # Without a warm start there is a new network.
     model.set_params(warm_start=False).fit(X, Y)
     assert len(model.network_.layers) == (3 if after else 2)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_sizes_cannot_change_at_a_warm_start(norm):
+    model = MLPRegressor(hidden_layer_sizes=(6,), max_iter=2, warm_start=True, **{norm: True})
+    model.fit(X, Y).set_params(hidden_layer_sizes=(5,))
+    with pytest.raises(ValueError, match=r"those of the present network, \(6, 1\), got \(5, 1\)"):
+        model.fit(X, Y)
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cnet._plan import Plan
@@ -33,7 +33,13 @@ from cnet.estimators._parameters import Parameters, as_parameters, sklearn_name
 from cnet.estimators._recorded import constant, recorded_by_batches, recorded_by_lbfgs
 from cnet.estimators._rows import Matrix, SparseRows, as_rows, forward
 from cnet.estimators._stochastic import FitMonitor, FitRecords, Shuffling, scheduler_for
-from cnet.estimators._task import Task, as_data, batch_size_of, checked_weights
+from cnet.estimators._task import (
+    Task,
+    as_data,
+    batch_size_of,
+    checked_weights,
+    random_state_of,
+)
 from cnet.estimators._validation import Validation, hold_out
 from cnet.estimators._weights import WeightsMixin
 from cnet.losses import Loss
@@ -166,25 +172,28 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         parameters = as_parameters(self)
         if incremental and parameters.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        learnt = {name: self.__dict__[name] for name in _OF_FEATURES if name in self.__dict__}
-        try:
-            task = self._prepare(parameters, X, y, sample_weight, incremental, classes, held_out)
-        except BaseException:
-            # scikit-learn's checks have set them, but they belong to the last fit.
-            for name in _OF_FEATURES:
-                self.__dict__.pop(name, None)
-            self.__dict__.update(learnt)
-            raise
-        # Everything is checked: from here on the estimator changes.
-        with task.network.trainer.exclusive(task.plan) as transaction:
-            self._adopt(task.network, task.coding)
-            self._start_records(parameters, task.scorer is not None, reset=task.first)
-            if parameters.optimizer is None:
-                self._fit_lbfgs(parameters, task, transaction)
-            else:
-                self._fit_stochastic(
-                    parameters, parameters.optimizer, task, transaction, incremental=incremental
+        with random_state_of(self.random_state) as random_state:
+            learnt = {name: self.__dict__[name] for name in _OF_FEATURES if name in self.__dict__}
+            try:
+                task = self._prepare(
+                    parameters, X, y, sample_weight, incremental, classes, held_out, random_state
                 )
+            except BaseException:
+                # scikit-learn's checks have set them, but they belong to the last fit.
+                for name in _OF_FEATURES:
+                    self.__dict__.pop(name, None)
+                self.__dict__.update(learnt)
+                raise
+            # Everything is checked: from here on the estimator changes.
+            with task.network.trainer.exclusive(task.plan) as transaction:
+                self._adopt(task.network, task.coding)
+                self._start_records(parameters, task.scorer is not None, reset=task.first)
+                if parameters.optimizer is None:
+                    self._fit_lbfgs(parameters, task, transaction)
+                else:
+                    self._fit_stochastic(
+                        parameters, parameters.optimizer, task, transaction, incremental=incremental
+                    )
         return self
 
     def _prepare(
@@ -196,9 +205,10 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         incremental: bool,
         classes: Any,
         held_out: tuple[Any, Any, Any],
+        random_state: np.random.RandomState,
     ) -> Task:
         """Check everything, and draw the starting weights and the held-out rows."""
-        first = not hasattr(self, "coefs_") or not (parameters.warm_start or incremental)
+        first = not self._has_coefs() or not (parameters.warm_start or incremental)
         dtype = _DTYPES if first else self._dtype()
         X, y = self._validated(X, y, reset=first, dtype=dtype)  # noqa: N806
         drawn_dtype = X.dtype
@@ -213,9 +223,9 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         validation = self._as_validation(held_out, coding, loss, data.x.dtype)
         layers = layer_arguments(parameters, n_inputs, coding)
         present = None if first else self.__dict__.get("network_")
-        if present is not None:
+        continues = present is not None and has_layers(present, layers)
+        if present is not None and not continues:
             check_shape(present, layers)
-        random_state = check_random_state(self.random_state)
         arrays = (
             draw(parameters, n_inputs, coding.n_outputs, random_state, drawn_dtype) if first else []
         )
@@ -223,7 +233,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         if parameters.early_stopping and parameters.optimizer is not None and validation is None:
             rows, validation = hold_out(parameters, y, data, coding, random_state)
         batch_size = batch_size_of(parameters, n if rows is None else len(rows))
-        if present is not None and present.dtype == data.x.dtype and has_layers(present, layers):
+        if present is not None and continues and present.dtype == data.x.dtype:
             network = present
         else:
             # Each fit has other dropout, also with the weights of the last one.
@@ -278,6 +288,8 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
 
     def _dtype(self) -> np.dtype[Any]:
         """Return the dtype of the present weights."""
+        if self._has_network():
+            return self.network_.dtype
         return np.result_type(np.float32, *(np.asarray(coef).dtype for coef in self.coefs_))
 
     def _as_weights(

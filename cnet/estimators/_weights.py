@@ -88,7 +88,10 @@ class WeightsMixin:
         return "network_" in self.__dict__
 
     def _has_weights(self) -> bool:
-        return hasattr(self, "coefs_") and hasattr(self, "intercepts_")
+        return self._has_coefs() and (self._has_network() or "_intercepts_given" in self.__dict__)
+
+    def _has_coefs(self) -> bool:
+        return self._has_network() or "_coefs_given" in self.__dict__
 
     def _forget_given_weights(self) -> None:
         self.__dict__.pop("_coefs_given", None)

@@ -9,6 +9,7 @@ from sklearn import neural_network
 
 import cnet
 from cnet.estimators import MLPClassifier, MLPRegressor
+from cnet.estimators._task import random_state_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -223,3 +224,13 @@ def test_a_given_random_state_continues():
         ).fit(X, Y)
         np.testing.assert_allclose(found.coefs_[0], expected.coefs_[0], rtol=1e-9)
     assert source.randint(1000) == same.randint(1000)
+
+
+def test_a_source_of_random_numbers_is_used_again():
+    with random_state_of(0) as first, random_state_of(0) as second:
+        assert first is not second
+        assert first.randint(1000) == second.randint(1000)
+    sources = {first, second}
+    for seed in (1, 2):
+        with random_state_of(seed) as source:
+            assert source in sources

@@ -126,6 +126,7 @@ def test_each_hidden_layer_is_normalized_before_its_activation(cls, norm):
     assert [b.shape for b in model.intercepts_] == [(6,), (5,), (n_outputs,)]
     assert np.shares_memory(model.coefs_[1], layers[2].weights)
     assert model.n_layers_ == 4
+    assert repr(model.network_).count(LAYERS[norm].__name__) == 2
     assert "batch_norm" not in repr(clone(model).set_params(batch_norm=False, layer_norm=False))
 
 

@@ -20,7 +20,7 @@ from cnet._lowering import (
 )
 from cnet.data import Data
 from cnet.layers import BaseLayer, flat
-from cnet.losses import FunctionLoss, Loss
+from cnet.losses import Loss
 from cnet.model import Model
 from cnet.optimizers import SGD, OptimizerState
 from cnet.threads import get_num_threads
@@ -465,7 +465,7 @@ def _network(
 
 def _function(loss: Loss) -> Callable[[NDArray[Any], NDArray[Any]], Any] | None:
     """Return what the engine calls for a loss; None: it computes the loss itself."""
-    return loss.value_and_gradient if isinstance(loss, FunctionLoss) else None
+    return loss.value_and_gradient if loss.in_python else None
 
 
 def _examples(

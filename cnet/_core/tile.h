@@ -187,7 +187,8 @@ static const float tile_zeros_f32[8 * CNET_VECTOR_BYTES / sizeof(float)];
 static const double tile_zeros_f64[8 * CNET_VECTOR_BYTES / sizeof(double)];
 
 /* C = S + A B for a single row of A, in tiles that are wider instead of higher; S may be NULL. If B is
- * padded, up to two vectors after its last element are read; they do not affect the result. */
+ * padded, up to two vectors after its last element are read; they do not affect the result. The same holds
+ * for S if it follows B, as biases follow their weights: a copy would delay the first sum. */
 CNET_DEFINE_ROWS(tile_eight_f32, float, CNET_VECTOR_BYTES, 8)
 CNET_DEFINE_ROWS(tile_four_f32, float, CNET_VECTOR_BYTES, 4)
 CNET_DEFINE_ROWS(tile_eight_f64, double, CNET_VECTOR_BYTES, 8)
@@ -223,7 +224,7 @@ CNET_DEFINE_ROWS(tile_four_f64, double, CNET_VECTOR_BYTES, 4)
                 T *to = c + j;                                                                    \
                 if (width > n - j) {                                                              \
                     to = edge;                                                                    \
-                    if (s) {                                                                      \
+                    if (s && s != b + k * ldb) {                                                  \
                         copy_few(edge, start, (n - j) * sizeof(T));                               \
                         start = edge;                                                             \
                     }                                                                             \

@@ -351,5 +351,6 @@ class NeuralNetwork(Building, Inference):
         return {**self.__dict__, "trainer": trainer_to_dict(self.trainer)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        trainer = trainer_from_dict(state.get("trainer"))
         self.__dict__.update(state)
-        self.trainer = trainer_from_dict(state["trainer"])
+        self.trainer = trainer

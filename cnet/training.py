@@ -367,6 +367,12 @@ class Trainer:
             twin.adopt(now.plan.model.copy(), state, now.loss, copy.deepcopy(now.history))
         return twin
 
+    # A copy of the attributes would have the same layers, which belong to one trainer.
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Trainer:
+        return self.copy()
+
 
 def _attach(layers: Sequence[BaseLayer], trainer: Trainer) -> None:
     for i, layer in enumerate(layers):

@@ -406,3 +406,19 @@ def test_a_copied_layer_is_not_attached(way):
     twin = way(layer)
     assert not twin.attached
     assert twin.config() == layer.config()
+
+
+def test_a_description_with_a_negative_variance_raises():
+    """The square root of it would make every prediction NaN."""
+    net = cnet.NeuralNetwork(cnet.Residual(cnet.BatchNorm(2)), cnet.Layer(2, 1), seed=0)
+    description = net.model.to_dict()
+    description["buffers"]["layer_1.layer_1.running_variance"][0] = -1
+    with refused("running_variance must be 0 or more"):
+        Model.from_dict(description)
+
+
+def test_a_state_without_a_trainer_raises():
+    """A network keeps what it has if `__setstate__` gets a pickle of something else."""
+    net = build()
+    with refused("a network must be a dict", error=TypeError, of=[net]):
+        net.__setstate__({"weights": []})

@@ -151,3 +151,16 @@ def test_block_sizes(sizes, block):
     net.parameters[...] *= 0.1
     in_blocks_of(block, net)
     compare(net, x, y, "squared_error", batch_size=150)
+
+
+@dtypes
+def test_blocks_of_a_single_row_are_not_transposed(dtype):
+    """Their workspace has room for one row, which is less than a vector."""
+    x, y = problem((16, 16, 16), 64)
+    nets = [network(16, 16, 16, dtype=dtype) for _ in range(2)]
+    in_blocks_of(1, nets[0])
+    for net in nets:
+        net.train(x, y, 0.1, 2, batch_size=16, shuffle=False, verbose=False)
+    np.testing.assert_allclose(
+        nets[0].parameters, nets[1].parameters, rtol=0, atol=TOLERANCE[dtype]
+    )

@@ -772,3 +772,27 @@ def test_summary_shows_the_regularization(capsys):
     _, first, second, _ = capsys.readouterr().out.splitlines()
     assert first.endswith("9  l2=0.0001  dropout=0.2")
     assert second.endswith("4")
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss"),
+    [
+        ("softmax", "cross_entropy"),
+        ("sigmoid", "binary_cross_entropy"),
+        ("exp", "poisson"),
+        ("sigmoid", "squared_error"),
+        ("linear", "squared_error"),
+    ],
+)
+def test_loss_and_gradients_ignore_dropout_of_the_outputs(activation, loss):
+    """A network with it cannot be trained, but evaluated; some losses include the activation's slope."""
+    x = np.random.default_rng(0).normal(size=(6, 3))
+    y = np.eye(4)[[0, 1, 2, 3, 0, 1]]
+    found = []
+    for share in (0.0, 0.5):
+        net = network(3, 5)
+        net.add_layer(4, activation, dropout=share)
+        value, gradient = net.loss_and_gradient(x, y, loss=loss)
+        found.append((net.evaluate(x, y, loss=loss), value, gradient, net.input_gradient(x, y, loss=loss)))
+    for without, with_dropout in zip(*found, strict=True):
+        np.testing.assert_equal(with_dropout, without)

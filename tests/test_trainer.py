@@ -1,5 +1,7 @@
 """Trainer and its transactions, as estimators use them."""
 
+import copy
+
 import numpy as np
 import pytest
 from helpers import everything, network, refused, unchanged
@@ -172,3 +174,18 @@ def test_a_recorder_calls_the_callbacks():
         ("on_epoch_end", 0, {"loss": 0.5}),
         ("on_train_end", history),
     ]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_the_copy_of_a_trainer_has_layers_of_its_own(copied):
+    """The settings of the original stay live after the copy is gone."""
+    net = network(2, 3, 1)
+    twin = copied(net.trainer)
+    assert twin.model is not net.model
+    np.testing.assert_array_equal(twin.model.parameters, net.parameters)
+    del twin
+    net.train_one(np.ones(2), 0.5, 0.1)
+    net.layers[0].trainable = False
+    before = net.layers[0].weights.copy()
+    net.train_one(np.ones(2), 0.5, 0.1)
+    np.testing.assert_array_equal(net.layers[0].weights, before)

@@ -120,7 +120,8 @@ cdef class Network:
         graph.n_buffers = length_of(buffers)
         # Read-only parameters are enough to predict.
         graph.parameters = data_of("parameters", parameters, self.dtype, graph.n_parameters, -1)
-        graph.buffers = data_of("buffers", buffers, self.dtype, graph.n_buffers, -1)
+        # Training changes the running statistics, even in a forward pass.
+        graph.buffers = data_of("buffers", buffers, self.dtype, graph.n_buffers, -1, training)
         table = plan_operations(graph, operations, layout, training, self.dtype, OPERATION)
         self.arrays = (table, parameters, buffers, workspace)
         if length_of(workspace) < graph.size:
@@ -287,9 +288,10 @@ cdef class Evaluation:
         """Loss of all rows, their sum divided by `divisor`; fills the arrays that have elements."""
         cdef Job* job = &self.job
         cdef Py_ssize_t n = job.examples.n
-        cdef double penalty
         cdef bint backward = length_of(gradient) > 0
         cdef Watch watch = start_watch()
+        if job.is_training:
+            raise TypeError("a run cannot be evaluated")
         self.need_room_for(n)
         job.descent.gradient = <void*>optional_data_of(
             "gradient", gradient, self.dtype, job.graph.n_parameters, -1, True)
@@ -298,7 +300,6 @@ cdef class Evaluation:
         job.input_gradient = <void*>optional_data_of(
             "input_gradient", input_gradient, self.dtype, n, job.graph.n_inputs, True)
         job.descent.penalty_scale = 1 / divisor if job.objective.divide_penalties else 1
-        penalty = job.descent.penalty_scale * self.network.penalty()
         job.batch = Batch(NULL, 0, n, divisor, 1, 1, 0, 0)
         job.watch = &watch
         team_enter()
@@ -311,9 +312,9 @@ cdef class Evaluation:
         finally:
             team_leave()
             job.watch = NULL
-        if job.objective.loss == IN_PYTHON:
-            return job.batch.total + penalty
-        return 1 / divisor * job.batch.total + penalty
+        if job.objective.loss != IN_PYTHON:
+            job.batch.total *= 1 / divisor
+        return job.batch.total + job.descent.penalty_scale * self.network.penalty()
 
 
 cdef class Run(Evaluation):
@@ -458,6 +459,8 @@ cdef class Run(Evaluation):
         if length_of(order) > 0:
             n = order.shape[1]
             rows = <const intp_t*>data_of("order", order, cnp.NPY_INTP, n_epochs, n)
+            if n > job.examples.n:
+                raise ValueError(f"order must have at most {job.examples.n} rows in an epoch, got {n}")
             if not indices_are_below(job.examples.n, n_epochs * n, rows):
                 raise ValueError(f"order must have indices of {job.examples.n} rows")
         n_steps = (n + job.batch_size - 1) // job.batch_size

@@ -11,7 +11,7 @@ from cnet._core.gemm cimport ceiling, widest_tile
 from cnet._core.scalar cimport real
 
 
-# A row of the operation table. cnet/_plan.py fills in the first part, whose fields are those of `Operation` in
+# A row of the operation table. cnet/_lowering.py fills in the first part, whose fields are those of `Operation` in
 # cnet/layers/base.py; `plan_graph` fills in the second.
 cdef struct Op:
     intp_t kind
@@ -57,6 +57,7 @@ cdef struct Graph:
     bint transposed  # outputs and deltas lie neuron by neuron
     int threads
     # The end of the network, where the loss starts.
+    Py_ssize_t top  # index of the last operation that does something
     Py_ssize_t output_activation
     Py_ssize_t n_passed_back  # operations below the output activation, where the backward pass starts
     Py_ssize_t first_trained  # index of the first operation whose parameters are trained
@@ -92,6 +93,9 @@ cdef enum:
     ROOM = 16
     # Cost of what is computed element by element, for each neuron of a layer, in multiplications.
     NEURON_WORK = 100
+    # Rows of a workspace, and inputs and outputs of an operation: no product of two of them overflows.
+    MOST_ROWS = 1073741824
+    MOST_NEURONS = 2147483647
 
 
 cdef inline Py_ssize_t lanes(const real* like) noexcept nogil:
@@ -107,7 +111,8 @@ cdef inline Py_ssize_t row_room(Py_ssize_t n) noexcept nogil:
 cdef inline intp_t allot(Graph* graph, Py_ssize_t n_elements) noexcept nogil:
     """Set elements of the workspace aside; returns their offset."""
     cdef intp_t offset = graph.size
-    graph.size += ceiling(n_elements, ROOM) * ROOM
+    # A size that is too large for any memory must not overflow.
+    graph.size = min(graph.size + ceiling(n_elements, ROOM) * ROOM, <Py_ssize_t>1 << 62)
     return offset
 
 

@@ -136,7 +136,7 @@ cdef enum:
 
 cdef inline void plan_graph(Graph* graph, const real* like) noexcept nogil:
     """Lay a network out over a workspace: what the graph has beside its table, sizes and settings."""
-    cdef Py_ssize_t i, top = graph.n_ops - 1
+    cdef Py_ssize_t i
     cdef Op* op
     cdef intp_t inputs = -1
     cdef bint inputs_are_free = False
@@ -149,10 +149,14 @@ cdef inline void plan_graph(Graph* graph, const real* like) noexcept nogil:
     graph.first_trained = graph.n_ops
     graph.needs_whole_batch = graph.penalized = graph.constrained = False
     graph.uniform = True
+    graph.top = graph.n_ops - 1
+    # Without training, dropout at the end does nothing, and the loss starts at the operation below.
+    while graph.ops[graph.top].kind == DROPOUT and graph.top > 0 and not graph.training:
+        graph.top -= 1
     for i in range(graph.n_ops):
         op = &graph.ops[i]
         op.inputs = inputs
-        plan(graph, op, inputs_are_free and i < top, like)
+        plan(graph, op, inputs_are_free and i < graph.top, like)
         inputs = op.outputs
         inputs_are_free = owns_its_outputs(op)
         graph.widest = max(graph.widest, op.n_outputs)
@@ -169,9 +173,9 @@ cdef inline void plan_graph(Graph* graph, const real* like) noexcept nogil:
                     op.trainable and op.learning_rate_factor == 1
                     and op.bias_learning_rate_factor == 1):
                 graph.uniform = False
-    op = &graph.ops[top]
+    op = &graph.ops[graph.top]
     graph.output_activation = op.activation if op.kind == ACTIVATION else LINEAR
-    graph.n_passed_back = top if op.kind == ACTIVATION else top + 1
+    graph.n_passed_back = graph.top if op.kind == ACTIVATION else graph.top + 1
     graph.gathered_inputs = allot_rows(graph, graph.n_inputs)
     graph.gathered_targets = allot_rows(graph, graph.n_outputs)
     graph.delta = allot(graph, graph.block * row_room(graph.widest))
@@ -184,6 +188,9 @@ cdef inline void plan_graph(Graph* graph, const real* like) noexcept nogil:
 cdef inline bint is_narrow(const Graph* graph, Py_ssize_t batch_size, const real* like) noexcept nogil:
     """Whether layers are so narrow, and batches so large, that rows fill vectors better than neurons."""
     cdef Py_ssize_t i
+    # A workspace for single rows has no room for whole vectors.
+    if graph.capacity == 1:
+        return False
     for i in range(graph.n_ops):
         if not runs_transposed(&graph.ops[i]):
             return False

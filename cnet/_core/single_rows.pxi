@@ -199,6 +199,8 @@ cdef class Learner:
         self.job = &run.job
         if self.job.examples.n != 1 or self.job.examples.targets == NULL:
             raise ValueError("the run must have one row with targets")
+        if takes_labels and self.job.objective.loss != CROSS_ENTROPY:
+            raise ValueError("labels go with the loss 'cross_entropy' only")
         self.x = <void*>self.job.examples.x
         self.targets = <void*>self.job.examples.targets
         if not (
@@ -258,7 +260,7 @@ cdef class Learner:
         memcpy(self.x, data_of("x", x, dtype, 1, n_inputs), n_inputs * size)
         self.job.outputs.labels = NULL
         self.job.examples.targets = self.targets
-        if length_of(labels) > 0:
+        if self.takes_labels and length_of(labels) > 0:
             self.label = (<intp_t*>data_of("labels", labels, cnp.NPY_INTP, 1, -1))[0]
             self.job.outputs.labels = &self.label
             self.job.examples.targets = NULL

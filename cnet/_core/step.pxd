@@ -13,7 +13,7 @@ from cnet._core.dropout cimport dropout_key
 from cnet._core.gather cimport gather, gather_transposed
 from cnet._core.graph cimport (
     Block, Graph, Op, at, elements, inputs_of, outputs_of, place, row_stride_of, work_of)
-from cnet._core.losses cimport IN_PYTHON, Outputs, clear_padding, is_fused, loss_and_delta
+from cnet._core.losses cimport IN_PYTHON, Outputs, clear_padding, loss_and_delta
 from cnet._core.ops cimport ACTIVATION, backward_block, column_stride_of, forward_block
 from cnet._core.optimizers cimport (
     Descent, OptimizerSettings, Step, is_plain_descent, prepare_update, update_all)
@@ -209,7 +209,7 @@ cdef inline void take_block(
 cdef inline void find_outputs(Job* job, const Block* block, const real* like) noexcept nogil:
     """Where a block's outputs are."""
     cdef const Graph* graph = &job.graph
-    cdef const Op* top = &graph.ops[graph.n_ops - 1]
+    cdef const Op* top = &graph.ops[graph.top]
     job.outputs.n_rows = block.n_rows
     job.outputs.column_stride = block.column_stride
     job.outputs.a = outputs_of(graph, top, block, like)

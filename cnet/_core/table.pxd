@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 
 from cnet._core.activations cimport LINEAR, SOFTMAX
 from cnet._core.checks cimport described, has_dtype
-from cnet._core.graph cimport Graph, Op
+from cnet._core.graph cimport MOST_NEURONS, MOST_ROWS, Graph, Op
 from cnet._core.ops cimport (
     BATCH_NORM, DENSE, LAYER_NORM, RESIDUAL_BEGIN, RESIDUAL_END, plan_graph)
 from cnet._core.team cimport TEAM_MOST_THREADS
@@ -23,23 +23,25 @@ cdef inline int check_operations(const Op* ops, Py_ssize_t n_ops, Graph* graph) 
     for i in range(n_ops):
         op = &ops[i]
         sound = (
-            0 <= op.kind <= RESIDUAL_END and op.n_inputs == n_outputs and op.n_inputs >= 1
-            and op.n_outputs >= 1 and LINEAR <= op.activation <= SOFTMAX
-            and 0 <= op.dropout < 1 and (op.kind == DENSE or op.n_outputs == op.n_inputs))
+            0 <= op.kind <= RESIDUAL_END and op.n_inputs == n_outputs
+            and 1 <= op.n_inputs <= MOST_NEURONS and 1 <= op.n_outputs <= MOST_NEURONS
+            and LINEAR <= op.activation <= SOFTMAX and 0 <= op.dropout < 1
+            and (op.kind == DENSE or (
+                op.n_outputs == op.n_inputs and op.l1 == 0 and op.l2 == 0 and op.max_norm == 0)))
         n_weights = op.n_inputs * op.n_outputs if op.kind == DENSE else op.n_outputs
         if op.weights >= 0:
             sound = sound and (
-                op.n_weights == n_weights and op.weights + n_weights <= graph.n_parameters
+                op.n_weights == n_weights and op.weights <= graph.n_parameters - n_weights
                 and (op.kind == DENSE or op.kind == LAYER_NORM or op.kind == BATCH_NORM))
             if op.biases >= 0:
                 sound = sound and (
                     op.biases == op.weights + n_weights
-                    and op.biases + op.n_outputs <= graph.n_parameters)
+                    and op.biases <= graph.n_parameters - op.n_outputs)
         else:
             sound = sound and op.kind != DENSE and op.biases < 0
         if op.kind == BATCH_NORM:
             sound = sound and (
-                op.statistics >= 0 and op.statistics + 2 * op.n_outputs <= graph.n_buffers)
+                0 <= op.statistics <= graph.n_buffers - 2 * op.n_outputs)
         if op.kind == RESIDUAL_BEGIN or op.kind == RESIDUAL_END:
             sound = sound and 0 <= op.partner < n_ops and (
                 ops[op.partner].partner == i and ops[op.partner].n_inputs == op.n_inputs
@@ -58,7 +60,9 @@ cdef inline plan_operations(Graph* graph, operations, tuple layout, bint trainin
     cdef Py_ssize_t capacity, block
     cdef int threads
     capacity, block, threads = layout
-    if capacity < 1 or block < 1 or not 1 <= threads <= TEAM_MOST_THREADS:
+    if not (
+            1 <= capacity <= MOST_ROWS and 1 <= block <= MOST_ROWS
+            and 1 <= threads <= TEAM_MOST_THREADS):
         raise ValueError(f"layout must be rows, rows of a block and threads, got {layout}")
     if not has_dtype(operations, record) or not (
             cnp.PyArray_NDIM(operations) == 1 and cnp.PyArray_ISCARRAY_RO(operations)):
@@ -78,6 +82,8 @@ cdef inline plan_operations(Graph* graph, operations, tuple layout, bint trainin
         plan_graph[float](graph, NULL)
     else:
         plan_graph[double](graph, NULL)
+    if graph.ops[graph.n_ops - 1].outputs < 0:
+        raise ValueError("the table must have an operation that does something")
     return table
 
 

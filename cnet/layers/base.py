@@ -217,6 +217,9 @@ class BaseLayer:
         """Return the shapes and initial values of the arrays that are not trained, by name."""
         return {}
 
+    def check_values(self, values: Views) -> None:
+        """Raise ValueError if finite values of the arrays, by name, are invalid."""
+
     def operations(self, place_of: PlaceOf) -> Iterator[Operation]:
         """Yield what the engine computes for the layer; `place_of` says where a layer's values are."""
         raise NotImplementedError

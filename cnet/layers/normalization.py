@@ -277,14 +277,18 @@ class BatchNorm(_Normalization):
 
     @running_variance.setter
     def running_variance(self, values: ArrayLike) -> None:
-        if np.any(np.less(values, 0)):
-            raise ValueError("running_variance must be 0 or more")
+        self.check_values({"running_variance": np.asarray(values)})
         self._fill("running_variance", values)
 
     def buffers(self) -> dict[str, tuple[tuple[int, ...], float]]:
         """Return the shapes and initial values of the running statistics."""
         shape = (self.n_neurons,)
         return {"running_mean": (shape, 0.0), "running_variance": (shape, 1.0)}
+
+    def check_values(self, values: Views) -> None:
+        """Raise ValueError if a running variance is negative."""
+        if np.any(np.less(values["running_variance"], 0)):
+            raise ValueError("running_variance must be 0 or more")
 
     @property
     def needs_whole_batch(self) -> bool:

@@ -79,7 +79,7 @@ def as_numbers(name: str, values: Any) -> NDArray[Any]:
 
 
 def _from_objects(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array of Python objects as float64. Text is refused, even if it looks like a number."""
+    """Return an array of Python objects as float64. Text is rejected, even if it looks like a number."""
     expected = f"{name} must be an array of real numbers"
     result = np.empty(array.shape)
     for index, value in np.ndenumerate(array):

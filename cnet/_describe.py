@@ -1,4 +1,4 @@
-"""What a network prints: its summary, its weights, and its repr."""
+"""Descriptions of a network: its summary, its weights, and its repr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnet.layers import BaseLayer, Layer
 
 
 def summary(layers: Sequence[BaseLayer], dtype: np.dtype[Any]) -> str:
-    """Return a table of the layers, with those inside a layer indented below it.
+    """Return a table of the layers; layers inside another layer are indented below it.
 
     The kinds are shown unless all layers are `Layer` objects.
     """
@@ -40,7 +40,7 @@ def summary(layers: Sequence[BaseLayer], dtype: np.dtype[Any]) -> str:
 def _rows(
     layers: Sequence[BaseLayer], depth: int = 0, frozen: bool = False
 ) -> Iterator[tuple[list[str], str]]:
-    """Yield the columns of each layer, and what follows them."""
+    """Yield the columns of each layer, and the text after them."""
     for layer in layers:
         is_frozen = frozen or not layer.trainable
         row = [

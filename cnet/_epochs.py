@@ -24,7 +24,7 @@ REDUCTIONS = ("mean", "sum", "weighted_mean")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainingSettings:
-    """How to train. All values are valid already.
+    """Settings of a training run. All values have been validated.
 
     Attributes
     ----------
@@ -38,15 +38,15 @@ class TrainingSettings:
         How the losses of a batch's rows are combined. A weighted mean is divided by the sum of the
         weights.
     shuffle : bool
-        Whether each epoch has another order of rows, from the network's random numbers.
+        Whether the rows are in a new random order in each epoch.
     schedule : Schedule or None
         How the learning rate changes; None: it does not.
     divide_penalties : bool
-        Whether a batch's penalties are divided by the divisor of the sum over its rows, or with a
-        function as loss by their number.
+        Whether a batch's penalties are divided by the divisor of the sum over its rows. If the loss is
+        a function, they are divided by the number of rows.
     recorded_scale : float
-        Factor of the rows' losses in the recorded loss. It does not apply to penalties, gradients, and
-        losses that are functions.
+        Factor of the rows' losses in the recorded loss. It does not apply to penalties, to gradients, or
+        to losses that are functions.
     order : callable or None
         ``order(n)`` returns the order of the n rows in the next epoch, instead of `shuffle`.
     """
@@ -87,7 +87,7 @@ class Epochs:
     Raises
     ------
     ValueError
-        If batches have a single row, and a layer takes statistics over the rows of a batch.
+        If batches have a single row and a layer computes statistics over the rows of a batch.
     MemoryError
         If there is not enough memory.
     """
@@ -137,7 +137,7 @@ class Epochs:
         """Train for `count` epochs.
 
         If an epoch does not finish, the parameters and buffers are those from before it. The optimizer's
-        state starts again, because it belongs to parameters that are lost.
+        state is reset, because it belongs to parameters that are lost.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class Epochs:
         totals : ndarray of float64
             The total loss of each finished epoch.
         error : BaseException or None
-            What ended training early. A loss that is not finite is no error.
+            The exception that ended training early, if any. A loss that is not finite is not an error.
         """
         totals = np.full(count, np.nan)
         error: BaseException | None = None
@@ -202,7 +202,7 @@ class Epochs:
             return shuffled(self.rng, count, self.n)
         return None
 
-    # Ways to go through epochs
+    # Two ways to run epochs
 
     def _at_once(
         self,
@@ -258,7 +258,7 @@ class Epochs:
 
 
 class _Watcher:
-    """Calls the callbacks for batches, which the engine asks for.
+    """Calls the batch callbacks for the engine.
 
     Parameters
     ----------

@@ -27,12 +27,12 @@ _OPTIMIZER_FIELDS = (engine.OPTIMIZER.names or ())[1:]
 def operation_table(model: Model, layers: Sequence[BaseLayer], *, training: bool) -> NDArray[Any]:
     """Return the operations of some layers as a table of the engine's records.
 
-    With `training` the table says which of them are trained. Otherwise all are, so that all
-    gradients are computed.
+    With `training` the table says which operations are trained. Otherwise all are marked as trained,
+    so that all gradients are computed.
     """
     rows = []
     for i, operation in enumerate(operations_of(model, layers)):
-        # Faster than `_replace`, which the start of a short training would notice.
+        # Faster than `_replace`, which would slow down short trainings noticeably.
         kind, n_inputs, n_outputs, number, activation, partner, trainable, *others = operation
         rows.append(
             (
@@ -63,7 +63,7 @@ def operations_of(model: Model, layers: Sequence[BaseLayer]) -> Iterator[Operati
 def objective_record(
     loss: Loss, reduction: str, divide_penalties: bool = False, recorded_scale: float = 1.0
 ) -> NDArray[Any]:
-    """Return what is minimised as the engine's record."""
+    """Return the loss and its reduction as the engine's record."""
     values = {
         "loss": engine.LOSSES[loss.name],
         "setting": loss.setting,

@@ -1,4 +1,4 @@
-"""The state of a trainer as plain values and arrays, for pickling, and the checks when it comes back."""
+"""Conversion of a trainer's state to plain values and arrays for pickling, and back with validation."""
 
 from __future__ import annotations
 

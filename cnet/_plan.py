@@ -1,4 +1,4 @@
-"""A model as the engine reads it: a table of operations, and calls of the engine."""
+"""A model as the engine computes it: a table of operations, and the calls of the engine."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _MAX_BLOCK_ROWS = 512
 # Size of a block of inputs that stays in the second-level cache.
 _BLOCK_BYTES = 2**19
 
-# Rows that a predictor takes at a time, at most.
+# Maximum number of rows that a predictor computes at a time.
 _PREDICTOR_ROWS = 128
 
-# Cost of a call of the engine that trains, if an epoch costs less: about 1 ms, compared to which the
-# call itself is cheap, and after which nobody notices a delayed line of output.
+# Cost up to which short epochs are grouped into one call of the engine: about 1 ms. The call itself
+# costs little in comparison, and nobody notices that a line of output is delayed by it.
 _CALL_WORK = 3_000_000
 
 _NOTHING: dict[Any, NDArray[Any]] = {
@@ -54,24 +54,26 @@ _NO_SEEDS = np.empty(0, np.uint64)
 
 
 class Watcher(Protocol):
-    """What the engine calls for each batch."""
+    """An object whose methods the engine calls for each batch."""
 
     def before(self, batch: int) -> None:
-        """Act before a batch, counted from 0."""
+        """Run before a batch, counted from 0."""
 
     def after(self, batch: int, total: float, n_rows: int) -> None:
-        """Act after a batch, with what it adds to the total of the epoch."""
+        """Run after a batch; `total` is what it adds to the total of the epoch."""
 
 
 class Plan:
-    """How the engine computes a model. It uses the model's arrays, and does not change with them.
+    """How the engine computes a model.
+
+    A plan uses the model's arrays. Changes of their values do not affect it.
 
     Parameters
     ----------
     model : Model
     layers : sequence of BaseLayer, optional
-        The layers to compute, by default the model's own: consecutive layers of the model, or as many
-        layers as the model has, of the same shapes and with other settings.
+        The layers to compute, by default all layers of the model: either consecutive layers of the
+        model, or layers of the same number and shapes as the model's, with other settings.
     block_rows : int, optional
         Number of rows that pass through the operations together. By default it depends on their cost.
     """
@@ -107,7 +109,7 @@ class Plan:
         return engine.measure(self._table, (1, 1, 1), False, self.dtype)[1]
 
     def of_layers(self) -> list[Plan]:
-        """Return a plan for each layer, which takes the outputs of the layer before it."""
+        """Return a plan for each layer, whose inputs are the outputs of the layer before it."""
         if self._of_layers is None:
             self._of_layers = [Plan(self.model, [layer], self.block_rows) for layer in self._layers]
         return self._of_layers
@@ -132,7 +134,7 @@ class Plan:
         parameters: NDArray[Any] | None = None,
         buffers: NDArray[Any] | None = None,
     ) -> engine.Network:
-        """Return the operations, laid over the model's arrays or others, and over a workspace.
+        """Return the operations with the model's arrays, or others, and a new workspace.
 
         Parameters
         ----------
@@ -152,10 +154,10 @@ class Plan:
         )
 
     def training_network(self, layout: tuple[int, int, int]) -> engine.Network:
-        """Return the operations as they are trained, with dropout and the statistics of batches.
+        """Return the operations for training, with dropout and the statistics of batches.
 
-        `layout` is the number of rows that the workspace has room for, that of a block, and that of
-        threads.
+        `layout` is the number of rows that the workspace has room for, the number of rows of a block,
+        and the number of threads.
         """
         return _network(self._trained_table(), self.parameters, self.buffers, layout, training=True)
 
@@ -186,7 +188,7 @@ class Plan:
         return outputs
 
     def forward_of_finite(self, x: NDArray[Any]) -> NDArray[Any] | None:
-        """Return the same, or None if x has values that are NaN or infinite."""
+        """Return the outputs of the last layer, or None if x has NaN or infinite values."""
         outputs = np.empty((len(x), self.n_outputs), self.dtype)
         return outputs if self._forward(x, outputs, check=True) else None
 
@@ -198,7 +200,7 @@ class Plan:
         return self.network(block, block).forward(x, outputs, check)
 
     def predictor(self, capacity: int = _PREDICTOR_ROWS, *, frozen: bool = False) -> Predictor:
-        """Return a predictor that takes up to `capacity` rows at a time.
+        """Return a predictor that computes up to `capacity` rows at a time.
 
         With `frozen` it has copies of the parameters and buffers, which training does not change.
         """
@@ -279,7 +281,7 @@ class Plan:
     def descend(self, data: Data, loss: Loss, learning_rate: float) -> bool:
         """Make one step of plain gradient descent on all rows, without dropout.
 
-        Return whether it was finite. If not, nothing is changed.
+        Return whether the result is finite. If it is not, nothing is changed.
         """
         n = len(data.x)
         network = _network(
@@ -316,7 +318,7 @@ class Plan:
         state : OptimizerState
         learning_rate : float
         seed : int
-            Seed of dropout; 0: there is none.
+            Seed of dropout; 0: no dropout.
         """
         row = Data(
             aligned_empty(self.n_inputs, self.dtype).reshape(1, -1),
@@ -330,7 +332,7 @@ class Plan:
 
 
 class Job:
-    """Training of a plan by batches: what the engine needs for it, apart from the data.
+    """Training of a plan by batches: everything that the engine needs except the data.
 
     Parameters
     ----------
@@ -346,7 +348,7 @@ class Job:
     Attributes
     ----------
     needs_whole_batch : bool
-        Whether a layer is computed for a whole batch at once, because it takes statistics over its rows.
+        Whether a layer is computed for a whole batch at once, because it needs statistics over its rows.
     """
 
     def __init__(
@@ -372,8 +374,8 @@ class Job:
         self._network = plan.training_network((capacity, block, threads or get_num_threads()))
         self._objective = objective_record(loss, reduction, divide_penalties, recorded_scale)
         self._settings = optimizer_record(state.optimizer)
-        # If a batch is one block, each piece of a layer's gradient is used at once, and never stored
-        # as a whole, unless the norm of the whole gradient is needed.
+        # If a batch is one block, each piece of a layer's gradient is used immediately. The gradient is
+        # then stored as a whole only if its norm is needed.
         stored = batch_size > self._network.block or state.optimizer.clip_norm is not None
         self._scratch = _scratch(plan, stored=stored)
 
@@ -382,7 +384,7 @@ class Job:
         if self.loss.in_python:
             return 1
         n_steps = math.ceil(n / self.batch_size)
-        # A step has a cost of its own, and the optimizer one for each parameter.
+        # Each step has a fixed cost, and the optimizer a cost for each parameter.
         work = n * self.plan.row_work + n_steps * (100 + 10 * len(self.plan.parameters))
         return max(1, int(_CALL_WORK // work))
 
@@ -408,7 +410,7 @@ class Job:
         totals: NDArray[np.float64],
         watcher: Watcher | None = None,
     ) -> int:
-        """Train for as many epochs as `totals` has room for; return how many of them stayed finite.
+        """Train for ``len(totals)`` epochs, and return how many of them stayed finite.
 
         If an epoch does not finish, the model has the parameters and buffers from before it.
 
@@ -416,9 +418,9 @@ class Job:
         ----------
         data : Data
         order : ndarray of shape (epochs, rows), or None
-            The rows of each epoch; None: all, as they are.
+            The rows of each epoch; None: all rows in order.
         seeds : ndarray of shape (epochs,), or None
-            Seed of dropout for each epoch; None: there is none.
+            Seed of dropout for each epoch; None: no dropout.
         rates : ndarray
             The learning rate of each step, or one for all.
         totals : ndarray of shape (epochs,)
@@ -434,7 +436,7 @@ class Job:
         )
 
     def undo(self) -> None:
-        """Set parameters and buffers to what they were before the last epoch that was begun."""
+        """Restore the parameters and buffers from before the epoch that was begun last."""
         _, finished = self._scratch
         n_parameters = len(self.plan.parameters)
         np.copyto(self.plan.parameters, finished[:n_parameters])
@@ -444,7 +446,7 @@ class Job:
 def shuffled(rng: np.random.Generator, count: int, n: int) -> NDArray[np.intp]:
     """Return `count` random orders of `n` rows, of shape (count, n)."""
     order = np.empty((count, n), np.intp)
-    # NumPy's permuted takes three times as long, which would be a quarter of a tiny network's epoch.
+    # NumPy's `permuted` takes three times as long: a quarter of a tiny network's epoch.
     engine.shuffle(rng.bit_generator, order)
     return order
 
@@ -465,9 +467,9 @@ def _network(
     *,
     training: bool,
 ) -> engine.Network:
-    """Return a table of operations, laid over these arrays and a new workspace.
+    """Return a table of operations with these arrays and a new workspace.
 
-    `layout` is the number of rows that the workspace has room for, that of a block, and that of threads.
+    `layout` is as in `Plan.training_network`.
     """
     size, _ = engine.measure(table, layout, training, parameters.dtype)
     workspace = aligned_empty(size, parameters.dtype)
@@ -475,7 +477,7 @@ def _network(
 
 
 def _function(loss: Loss) -> Callable[[NDArray[Any], NDArray[Any]], Any] | None:
-    """Return what the engine calls for a loss; None: it computes the loss itself."""
+    """Return the function that the engine calls for a loss; None: it computes the loss itself."""
     return loss.value_and_gradient if loss.in_python else None
 
 

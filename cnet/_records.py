@@ -12,8 +12,8 @@ R = TypeVar("R", bound="Record")
 class Record:
     """Base class of frozen dataclasses that are compared, hashed and printed by their fields.
 
-    The dataclass decorator would generate these methods for each of some thirty classes, which would be
-    a tenth of the time of importing cnet. Subclasses therefore pass it ``eq=False, repr=False``.
+    Subclasses pass ``eq=False, repr=False`` to the dataclass decorator. Otherwise it would generate
+    these methods for each of some thirty classes, which takes a tenth of the time of importing cnet.
     """
 
     def settings(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def record_from_dict(what: str, data: Any, classes: Mapping[str, type[R]]) -> R:
         What the record is, for error messages.
     data : dict
     classes : mapping of str to type
-        The classes of such records, by name.
+        The possible classes, by name.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Activations: everything that Python code has to know about each of them.
+"""Activations: everything that Python code needs to know about each of them.
 
 The formulas are in ``cnet/_core/activations.pxd``. To add an activation, add it there and here.
 """
@@ -39,14 +39,14 @@ class Activation(Record):
     low, high : float
         Bounds of the outputs.
     doubles_variance : bool
-        Whether it passes on about half of its input, so that weights should start with twice the
+        Whether it passes on about half of its inputs, so that initial weights should have twice the
         variance (He et al., 2015).
     is_probability : bool
         Whether outputs are probabilities of classes.
     last_only : bool
         Whether only the last layer can have it.
     is_identity : bool
-        Whether outputs are inputs, so that there is nothing to compute.
+        Whether the outputs are the inputs, so that there is nothing to compute.
     """
 
     name: str

@@ -33,21 +33,21 @@ class Building:
         learning_rate_factor: float = 1.0,
         bias_learning_rate_factor: float | None = None,
     ) -> Self:
-        """Add a layer after the others. The first one only sets the number of inputs.
+        """Add a layer after the others. The first call only sets the number of inputs.
 
-        The weights of the layer are initialized at once. `parameters` becomes a new, longer array, and
-        the optimizer's state is reset.
+        The weights of the layer are initialized immediately. `parameters` becomes a new, longer array,
+        and the optimizer's state is reset.
 
         Parameters
         ----------
         num_neurons : int
             Number of neurons, or number of inputs for the input layer.
         activation : str, default "sigmoid"
-            See `Layer`. The input layer has none.
+            See `Layer`. The input layer has no activation.
         input_layer : bool, default False
             Must be True for the first layer, and only for it.
         bias, init, name, l1, l2, max_norm, dropout, trainable, …
-            See `Layer`. l1, l2, max_norm and dropout are not for the input layer.
+            See `Layer`. l1, l2, max_norm and dropout must not be set for the input layer.
 
         Returns
         -------
@@ -106,7 +106,7 @@ class Building:
         Parameters
         ----------
         *layers : Layer, LayerNorm, BatchNorm or Residual
-            Layers that are not part of a network. The first takes as many inputs as the last layer
+            Layers that are not part of a network. The first must have as many inputs as the last layer
             of the network, or its input layer, has outputs.
 
         Returns
@@ -127,7 +127,7 @@ class Building:
         return self
 
     def add_layer_norm(self, activation: ActivationName = "linear", **settings: Any) -> Self:
-        """Add a `LayerNorm` after the last layer; its arguments except `n_neurons` are the same.
+        """Add a `LayerNorm` after the last layer, with the arguments of `LayerNorm` except `n_neurons`.
 
         Returns
         -------
@@ -137,7 +137,7 @@ class Building:
         return self.add(LayerNorm(self._n_outputs(), activation, **settings))
 
     def add_batch_norm(self, activation: ActivationName = "linear", **settings: Any) -> Self:
-        """Add a `BatchNorm` after the last layer; its arguments except `n_neurons` are the same.
+        """Add a `BatchNorm` after the last layer, with the arguments of `BatchNorm` except `n_neurons`.
 
         Returns
         -------
@@ -147,7 +147,7 @@ class Building:
         return self.add(BatchNorm(self._n_outputs(), activation, **settings))
 
     def _n_outputs(self) -> int:
-        """Return the number of outputs so far, which the next layer takes as inputs."""
+        """Return the number of outputs so far, which is the number of inputs of the next layer."""
         if self.trainer.n_outputs is None:
             raise ValueError(
                 "the network has no inputs; start with add_layer(n_inputs, input_layer=True)"

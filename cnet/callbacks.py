@@ -1,4 +1,4 @@
-"""Callbacks: the user's objects and functions that training calls, and early stopping."""
+"""Callbacks: objects and functions that training calls, and early stopping."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MODES = ("auto", "min", "max")
 class Callback:
     """Base class of callbacks. Each method does nothing unless it is overridden.
 
-    An exception in a callback ends training. The network then is as it was after the last finished
+    An exception in a callback ends training. The network then has the weights of the last finished
     epoch. Callbacks that override neither `on_batch_begin` nor `on_batch_end` cost nothing within an
-    epoch. If an attribute `monitor` is a str, it must be the name of a recorded value, or training does
-    not start.
+    epoch. If a callback has an attribute `monitor` that is a str, it must be the name of a recorded
+    value. Otherwise training does not start.
     """
 
     def on_train_begin(self, network: Any) -> None:
@@ -72,7 +72,7 @@ class Callback:
     @property
     def watches_batches(self) -> bool:
         """Whether one of the methods for batches is overridden."""
-        # In the class, or by an attribute of the object.
+        # A method can be overridden in the class, or by an attribute of the object.
         return any(
             getattr(method, "__func__", None) is not base
             for method, base in (
@@ -170,7 +170,7 @@ class ImprovementByTol(Improvement):
     """An `Improvement` that counts as scikit-learn does.
 
     An epoch is an improvement if its value is better than the best before it by at least `min_delta`.
-    A value that is better by less becomes the best one all the same.
+    A value that is better by less also becomes the best one, but does not count as an improvement.
     """
 
     def observe(self, value: float) -> bool:

@@ -32,7 +32,8 @@ class Layer:
     Parameters
     ----------
     n_inputs, n_neurons : int
-        Shape of the layer. The weights are drawn at once, as ``2 * numpy.random.random(...) - 1``.
+        Shape of the layer. The weights are initialized immediately, with
+        ``2 * numpy.random.random(...) - 1``.
 
     Raises
     ------
@@ -58,7 +59,7 @@ class Layer:
 
 
 class NeuralNetwork:
-    """A network of such layers, trained on all rows at once.
+    """A network of `Layer` objects, trained on all rows at once.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ class NeuralNetwork:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # The copied network has layers of its own.
+        # The copied network has its own layers.
         for layer, own in zip(self.layers, self._network.layers, strict=True):
             layer._layer = own
 

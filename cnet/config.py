@@ -13,8 +13,8 @@ from cnet.threads import get_num_threads
 def show_config() -> None:
     """Print versions, the machine, the instruction set of the engine, and the number of threads.
 
-    To use another of the available instruction sets, set the environment variable ``CNET_ISA`` before
-    cnet is imported, for example ``CNET_ISA=x86_64_v2 python script.py``.
+    To select another available instruction set, set the environment variable ``CNET_ISA`` before cnet
+    is imported, for example ``CNET_ISA=x86_64_v2 python script.py``.
     """
     # Imported here, because it takes a quarter as long as importing NumPy.
     from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""Training data: what users pass in, validated, and the rows of it that an epoch goes through."""
+"""Training data: validation of the user's arrays, and the rows of an epoch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Source(Protocol):
     n : int
         Number of rows in an epoch.
     is_whole : bool
-        Whether `parts` returns all rows as one part, also for several epochs.
+        Whether `parts` returns all rows as one part, even for several epochs.
     """
 
     @property
@@ -62,7 +62,7 @@ class Source(Protocol):
 
     @property
     def is_whole(self) -> bool:
-        """Whether `parts` returns all rows as one part, also for several epochs."""
+        """Whether `parts` returns all rows as one part, even for several epochs."""
 
     def parts(
         self, order: NDArray[np.intp] | None, batch_size: int
@@ -72,23 +72,23 @@ class Source(Protocol):
         Parameters
         ----------
         order : ndarray of shape (epochs, n), intp, or None
-            The order of the rows in each epoch; None: as they are. There is more than one epoch only if
-            `is_whole`.
+            The order of the rows in each epoch; None: unchanged. There is more than one epoch only if
+            `is_whole` is True.
         batch_size : int
-            Each part except the last must have a multiple of so many rows.
+            The number of rows of each part except the last must be a multiple of this.
 
         Returns
         -------
         iterable of tuple (data, order)
         data : Data
         order : ndarray of shape (epochs, rows) or (rows,), intp, or None
-            The rows of `data` that make up the part, in each epoch or in all of them; None: all, as they
-            are.
+            The rows of `data` that make up the part, in each epoch or in all of them; None: all rows in
+            order.
         """
 
 
 class DenseRows:
-    """A source of rows that are in memory, all of them or some.
+    """A source of rows that are in memory: all rows of `data`, or some of them.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def as_inputs(
 ) -> tuple[NDArray[Any], bool]:
     """Return x as a matrix with `n_inputs` columns, and whether it was given as a single row.
 
-    Without `check`, the caller has to look for values that are not finite.
+    Without `check`, the caller has to check for values that are not finite.
     """
     array = as_numbers(name, x)
     is_row = array.ndim == 1
@@ -176,8 +176,8 @@ def validation_rows(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the rows to train on and the rows to validate on, each in ascending order.
 
-    `share` is the fraction of the validation rows. They are drawn at random with `shuffle`, and are the
-    last rows without it.
+    `share` is the fraction of validation rows. With `shuffle` they are chosen at random; without it,
+    they are the last rows.
     """
     held_out = max(1, round(share * n))
     if held_out >= n:

@@ -1,4 +1,4 @@
-"""What training records, and the error that ends it when numbers are no longer finite."""
+"""The record of training, and the error that ends training if values are no longer finite."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ class History(dict[str, list[float]]):
     """The values recorded in training: a dict of lists with one number for each epoch.
 
     ``history["loss"]`` is the loss over the rows of the epoch, each before the update of its batch: the
-    mean, or with ``reduction="sum"`` the sum, plus the layers' penalties. If training was asked for
-    them, there are also ``"val_loss"``; the metrics by name, those of the validation data with the
+    mean, or with ``reduction="sum"`` the sum, plus the layers' penalties. Depending on the arguments of
+    ``train``, there are also ``"val_loss"``; the metrics by name, those of the validation data with the
     prefix ``"val_"``, all computed after the epoch; and ``"learning_rate"``, the rate of the first step
     of the epoch.
     """
@@ -31,7 +31,7 @@ class History(dict[str, list[float]]):
 
 
 class DivergenceError(ArithmeticError):
-    """Training stopped, because the loss, a weight or the optimizer's state was not finite any more.
+    """Training stopped because the loss, a weight or the optimizer's state was no longer finite.
 
     The network has the weights of the last epoch that ended with finite numbers.
 
@@ -40,7 +40,7 @@ class DivergenceError(ArithmeticError):
     epoch : int
         The epoch that failed, from 0.
     history : History
-        The epochs before it.
+        The values of the epochs before it.
     """
 
     def __init__(self, message: str, epoch: int, history: History) -> None:

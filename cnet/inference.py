@@ -1,4 +1,4 @@
-"""Inference: what can be asked of a network without changing it."""
+"""Inference: the methods of a network that do not change it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class Inference:
 
     @property
     def parameters(self) -> NDArray[Any]:
-        """All weights and biases: one writable array, layer by layer, weights row by row, then biases.
+        """All weights and biases as one writable array.
+
+        They are in the order of the layers; for each layer, the weights row by row and then the biases.
 
         ``layers[i].weights`` and ``.biases`` are views of it.
         """
@@ -65,7 +67,7 @@ class Inference:
 
     @property
     def history(self) -> History | None:
-        """What the last call of `train` recorded, also if it ended with an exception."""
+        """The values recorded by the last call of `train`, even if it ended with an exception."""
         return self.trainer.history
 
     # Prediction
@@ -80,7 +82,7 @@ class Inference:
         Returns
         -------
         ndarray of shape (n, n_outputs), or (n_outputs,) for a single row
-            Also a single output is a column, (n, 1).
+            A single output is a column, too: (n, 1).
 
         Raises
         ------
@@ -104,9 +106,9 @@ class Inference:
     def predictor(self) -> Predictor:
         """Return a function that predicts with the current weights as fast as possible.
 
-        It has a copy of the weights, which training does not change, and its own memory, so that a call
-        with `out` allocates nothing. It checks only dtype, shape and layout. A row takes half a
-        microsecond for a small network. Making a predictor takes some 20 microseconds.
+        The function has a copy of the weights, which training does not change, and its own memory, so
+        that a call with `out` allocates nothing. It checks only dtype, shape and layout. For a small
+        network, a row takes half a microsecond. Creating a predictor takes about 20 microseconds.
 
         Returns
         -------
@@ -135,7 +137,7 @@ class Inference:
         outputs = plan.forward_of_finite(rows)
         if outputs is None:
             rows, is_row = as_inputs(x, plan.n_inputs, self.dtype, name)
-            # All values are finite now, because another thread has changed them.
+            # Another thread has changed the values: all of them are finite now.
             outputs = plan.forward(rows)
         return outputs, is_row
 
@@ -193,7 +195,7 @@ class Inference:
         x, y, sample_weight
             As in `train`.
         loss : str, Loss or callable, optional
-            By default that of the last training, and "auto" at first.
+            By default the loss of the last training; "auto" before the first one.
         reduction : {"mean", "sum", "weighted_mean"}, default "mean"
             As in `train`, over all rows.
         metrics : str, callable, iterable or dict of them, default ()

@@ -169,13 +169,13 @@ INITIALIZERS: dict[str, type[Initializer]] = {
 }
 
 
-# The name of an initialiser that is not one of cnet's, in the description of a layer.
+# The name of a custom initialiser in the description of a layer.
 CUSTOM = "custom"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CustomInitializer(Initializer):
-    """Stands for a user's own initialiser in a layer that was restored from a description."""
+    """Placeholder for a custom initialiser in a layer that was restored from a description."""
 
     def __call__(
         self, rng: np.random.Generator, n_inputs: int, n_neurons: int

@@ -1,6 +1,6 @@
-"""Losses: names, settings, and everything else that Python code has to know about each of them.
+"""Losses: names, settings, and everything else that Python code needs to know about each of them.
 
-A row's loss is the sum over its outputs. How the rows of a batch are combined is the caller's choice.
+A row's loss is the sum over its outputs. The caller chooses how the rows of a batch are combined.
 The formulas are in ``cnet/_core/losses.pxd``. To add a loss, add it there and here.
 """
 
@@ -40,19 +40,19 @@ class Loss(Record):
     name : str
         Its name for ``loss=``.
     activations : tuple of str, or None
-        The output activations that it can be used with; None: all.
+        The output activations that the loss can be used with; None: all.
     default_for : tuple of str
         The output activations for which ``loss="auto"`` selects it.
     low, high : float
         Bounds of the targets.
     takes_labels : bool
-        Whether it reads integer labels. Other losses get labels as one-hot rows. If so, rows of targets
-        are probabilities and sum to 1.
+        Whether the loss reads integer labels; rows of targets are then probabilities that sum to 1.
+        For other losses, labels are converted to one-hot rows.
     printed_scale : float
         Factor of the total error that ``verbose=True`` prints.
     in_python : bool
-        Whether it is computed in Python, and not in the engine. Such a loss gets whole batches, and does
-        its own reduction over the rows, so it cannot be combined with sample weights.
+        Whether the loss is computed in Python instead of the engine. A loss in Python gets whole batches
+        and does its own reduction over the rows, so it cannot be combined with sample weights.
     """
 
     name: ClassVar[str]
@@ -66,7 +66,7 @@ class Loss(Record):
 
     @property
     def setting(self) -> float:
-        """The parameter of the losses that have one."""
+        """The parameter of the loss, if it has one."""
         return 0.0
 
     def recorded_scale(self, n_outputs: int) -> float:
@@ -74,19 +74,19 @@ class Loss(Record):
         return 1.0
 
     def constant(self, targets: NDArray[Any]) -> NDArray[np.float64] | None:
-        """Return the terms of scikit-learn's loss, for each row, that depend on the targets only.
+        """Return the terms of scikit-learn's loss that depend on the targets only, for each row.
 
         Returns
         -------
         ndarray of shape (n,), or None
-            None: nothing.
+            None: there are no such terms.
         """
         return None
 
     def value_and_gradient(
         self, targets: NDArray[Any], outputs: NDArray[Any]
     ) -> tuple[float, NDArray[Any]]:
-        """Return the loss of a whole batch and its gradient, if the loss is computed in Python."""
+        """Return the value and the gradient for a whole batch; implemented by losses in Python only."""
         raise NotImplementedError
 
     def supports(self, activation: str) -> bool:

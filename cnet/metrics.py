@@ -232,7 +232,7 @@ def resolve_metrics(metrics: Metrics) -> list[Metric]:
     Parameters
     ----------
     metrics : None, str, callable, iterable of either, or mapping of names to either
-        A function ``metric(y_true, y_pred) -> float`` is called by its key, or else by its own name.
+        A function ``metric(y_true, y_pred) -> float`` is named by its key, or otherwise by its own name.
     """
     if metrics is None:
         return []

@@ -1,4 +1,4 @@
-"""Model: a network as layers and arrays, which can be written to a dict and read from one."""
+"""Model: the layers and arrays of a network, which can be converted to a dict and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cnet.layers.base import Views
 # Version of the format of `Model.to_dict`.
 VERSION = 1
 
-# Beyond this an address would overflow.
+# With more parameters, addresses would overflow.
 _MAX_PARAMETERS = 2**48
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
@@ -29,9 +29,9 @@ _KEYS = ("version", "dtype", "layers", "tensors", "buffers")
 class Model:
     """Layers that fit together, and the arrays with their values.
 
-    All trained values of a model are in one flat array, and all others in a second one. The tensors and
-    buffers of the layers are views of the two. A model never gets other layers or arrays; only the
-    values in the arrays change.
+    All trained values of a model are in one flat array, and all other values in a second one. The
+    tensors and buffers of the layers are views of these arrays. The layers and arrays of a model are
+    never replaced; only the values in the arrays change.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Model:
     Raises
     ------
     ValueError
-        If the layers do not fit together, or have more parameters than memory has addresses.
+        If the layers do not fit together, or have more parameters than can be addressed.
     MemoryError
         If there is not enough memory.
     """
@@ -104,7 +104,7 @@ class Model:
 
     @property
     def drops(self) -> bool:
-        """Whether training drops outputs of some layer."""
+        """Whether any layer has dropout."""
         return any(layer.drops for layer in self.all_layers())
 
     @property
@@ -125,13 +125,13 @@ class Model:
         }
 
     def check_trainable(self) -> None:
-        """Raise ValueError if the layers can predict, but not be trained."""
+        """Raise ValueError if the layers cannot be trained, only used for predictions."""
         self.layers[-1].check_as_output()
 
     # Other models
 
     def extended(self, layers: Sequence[BaseLayer]) -> Model:
-        """Return a model with more layers after these, whose values are copied; the new ones are 0."""
+        """Return a model with more layers after these; values are copied, and new parameters are 0."""
         model = Model((*self.layers, *layers), self.dtype)
         model.parameters[: len(self.parameters)] = self.parameters
         model.buffers[: len(self.buffers)] = self.buffers
@@ -199,7 +199,7 @@ def default_name(place: int) -> str:
 def check_names(
     layers: Sequence[BaseLayer], renamed: Mapping[BaseLayer, str] = MappingProxyType({})
 ) -> None:
-    """Raise ValueError if two layers have the same name; `renamed` has new names of some layers."""
+    """Raise ValueError if two layers have the same name; `renamed` maps some layers to new names."""
     found = set()
     for name, _ in _walk(layers, renamed):
         if name in found:
@@ -212,7 +212,7 @@ def _walk(
     renamed: Mapping[BaseLayer, str] = MappingProxyType({}),
     prefix: str = "",
 ) -> Iterator[tuple[str, BaseLayer]]:
-    """Yield the layers with their names; names of layers within layers have dots."""
+    """Yield the layers with their names; a layer inside another one has a name with a dot."""
     for i, layer in enumerate(layers):
         path = prefix + (renamed.get(layer) or layer.name or default_name(i))
         yield path, layer

@@ -1,4 +1,4 @@
-"""NeuralNetwork: building and training a network."""
+"""NeuralNetwork: the class that users build and train."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class NeuralNetwork(Building, Inference):
         The layers, unless they are added one by one with `add_layer`. Each has as many inputs as the
         layer before it has neurons.
     seed : int, numpy.random.Generator or similar, optional
-        Anything that ``numpy.random.default_rng`` takes: the source of initial weights, shuffling and
-        dropout. On the same machine, the same seed gives bit-for-bit the same network.
+        Source of initial weights, shuffling and dropout: anything that ``numpy.random.default_rng``
+        takes. On the same machine, the same seed gives bit-for-bit the same network.
     dtype : {"float32", "float64"}, default "float32"
         The dtype of weights and computations.
 
@@ -109,36 +109,36 @@ class NeuralNetwork(Building, Inference):
     ) -> History:
         """Train the network.
 
-        A further call continues from the current weights, and also from the optimizer's state, unless
-        it is given another optimizer. The optimizer and the loss are kept for later calls, the other
+        A further call continues from the current weights, and also from the optimizer's state unless
+        another optimizer is passed. The optimizer and the loss are kept for later calls; the other
         arguments are not.
 
         Parameters
         ----------
         x : array-like of shape (n, n_inputs)
         y : array-like of shape (n, n_outputs), or (n,)
-            Targets. In one dimension these are the targets of a single output, or integer labels from 0.
+            Targets. One dimension means the targets of a single output, or integer labels from 0.
         learning_rate : float, optional
-            Step size; by default that of the optimizer, whatever earlier calls were given. For Rprop it
-            is the size of the very first step.
+            Step size; by default the optimizer's, even if an earlier call was given another. For Rprop
+            it is the size of the first step.
         epochs : int, default 100
             Number of passes through all rows.
         batch_size : int or None, default 1
             Number of rows per update; None: all rows. At least 2 with a trainable `BatchNorm`.
         optimizer : str or Optimizer, optional
             sgd, adam, adamw, rmsprop, adagrad, rprop, or an object such as ``cnet.SGD(momentum=0.9)``.
-            By default that of the last training, and sgd at first.
+            By default that of the last training, or sgd before the first one.
         loss : str, Loss or callable, optional
             squared_error, absolute_error, huber, "quantile(q)", binary_cross_entropy, cross_entropy,
             poisson, an object such as ``cnet.Huber(0.5)``, or "auto": cross_entropy after softmax and
-            squared_error otherwise. By default that of the last training, and "auto" at first. A
+            squared_error otherwise. By default that of the last training, or "auto" at first. A
             function ``loss(y_true, y_pred) -> (value, gradient)`` is called for every batch with arrays
             of shape (rows, n_outputs). It returns a number, and its gradient with respect to y_pred. It
             does its own reduction over the rows.
         reduction : {"mean", "sum", "weighted_mean"}, default "mean"
-            How the losses of a batch's rows are combined: their sum divided by the number of rows,
-            whatever the sample weights; their sum; or their sum divided by the sum of their weights.
-            The penalties of the layers, l1 and l2, are added to the result.
+            How the losses of a batch's rows are combined: "mean" divides their weighted sum by the
+            number of rows, "sum" does not divide it, and "weighted_mean" divides it by the sum of the
+            sample weights. The penalties of the layers, l1 and l2, are added to the result.
         shuffle : bool, default True
             Whether each epoch goes through the rows in a new random order.
         sample_weight : array-like of shape (n,), optional
@@ -146,13 +146,13 @@ class NeuralNetwork(Building, Inference):
         class_weight : dict of int to float, or "balanced", optional
             Factor of the losses of each class's rows, in addition to `sample_weight`. Classes that are
             not in the dict have the factor 1. "balanced" gives all classes the same total weight, with
-            the factors n / (n_classes * number of rows). For labels, one-hot targets, and a single
-            output of 0 or 1.
+            the factors n / (n_classes * number of rows). It requires labels, one-hot targets, or a
+            single output with targets of 0 and 1.
         validation_data : tuple (x, y) or (x, y, sample_weight), optional
-            Rows to compute ``history["val_loss"]`` and the metrics on after each epoch.
+            Rows on which ``history["val_loss"]`` and the metrics are computed after each epoch.
         validation_split : float, default 0
-            Alternatively, the fraction of x, above 0 and below 1, to hold out for this: drawn at
-            random, or without `shuffle` the last rows.
+            Alternatively, the fraction of x, above 0 and below 1, to hold out for validation: chosen at
+            random, or the last rows if `shuffle` is False.
         metrics : str, callable, iterable or dict of them, default ()
             What to compute after each epoch, on the training and the validation data: accuracy, mae,
             mse, rmse; with scikit-learn also auc, balanced_accuracy, f1, log_loss, precision, r2 and
@@ -182,14 +182,13 @@ class NeuralNetwork(Building, Inference):
         ValueError, TypeError
             If an argument is invalid. The network is unchanged.
         ImportError
-            If a metric requires scikit-learn, or a bar tqdm, and it is not installed.
+            If scikit-learn or tqdm, which a metric or the progress bar requires, is not installed.
         RuntimeError
             If the network is being trained already.
         DivergenceError
-            If the loss, a weight or the optimizer's state stops being finite. The network has the
-            weights of the last finite epoch, as it has after any exception in a function given as loss,
-            metric or callback, and after Ctrl-C. Failures on the validation data are found before
-            training starts.
+            If the loss, a weight or the optimizer's state is no longer finite. The network then has
+            the weights of the last finished epoch, as it does after Ctrl-C and after an exception in a
+            loss, metric or callback. Errors on the validation data are raised before training starts.
         """
         trainer = self.trainer
         used_optimizer, rate = trainer.resolve_optimizer(optimizer, learning_rate)
@@ -248,9 +247,9 @@ class NeuralNetwork(Building, Inference):
     ) -> float:
         """Train on one row: a single step of `train`, for data that arrive row by row.
 
-        The step is that of ``train([x], [y], epochs=1)``, and takes about a microsecond for a small
-        network if `x` and `y` are NumPy arrays of floats (or `y` is a label or a number), and the
-        optimizer and the loss are the objects of the last call. Otherwise the checks take some 40
+        The step is the same as ``train([x], [y], epochs=1)``. For a small network it takes about a
+        microsecond if `x` and `y` are NumPy arrays of floats (or `y` is a label or a number) and the
+        optimizer and the loss are the objects of the last call. Otherwise the checks take about 40
         microseconds.
 
         Parameters
@@ -260,7 +259,7 @@ class NeuralNetwork(Building, Inference):
         learning_rate : float, optional
             By default that of the optimizer, as in `train`.
         optimizer, loss
-            As in `train`: by default those of the last training, and "sgd" and "auto" at first.
+            As in `train`: by default those of the last training; "sgd" and "auto" before the first one.
 
         Returns
         -------
@@ -284,7 +283,7 @@ class NeuralNetwork(Building, Inference):
     ) -> NDArray[Any]:
         """Train on one row by one step of plain gradient descent, as in the tutorial.
 
-        The loss is that of the last training, and "auto" at first. There is no dropout.
+        The loss is that of the last training, or "auto" before the first one. There is no dropout.
 
         Parameters
         ----------
@@ -335,7 +334,7 @@ class NeuralNetwork(Building, Inference):
     def copy(self) -> Self:
         """Return an independent copy with the same weights, optimizer's state and random numbers.
 
-        Pickling copies all of this, too, but not functions as loss and the user's own initialisers.
+        Pickling copies all of this as well, except custom initialisers and a function as loss.
         """
         twin = object.__new__(type(self))
         twin.__dict__.update(copy.deepcopy({**self.__dict__, "trainer": None}))

@@ -1,8 +1,8 @@
 """Optimizers: names, settings, and the state that is kept from step to step.
 
-Each one is defined exactly like PyTorch's optimizer of the same name: the same initial weights and
-batches give the same weights. The loops are in ``cnet/_core/optimizers.pxd``. To add an optimizer, add
-it there and here.
+Each optimizer is defined exactly like PyTorch's optimizer of the same name: the same initial weights
+and batches give the same weights. The loops are in ``cnet/_core/optimizers.pxd``. To add an optimizer,
+add it there and here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LearningRates: TypeAlias = float | NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Optimizer(Record):
-    """Base class of the optimizers, with the settings that all of them have.
+    """Base class of the optimizers, with their common settings.
 
     An optimizer holds settings only. The network keeps the state, so several networks can share one
     object.
@@ -30,7 +30,7 @@ class Optimizer(Record):
     Parameters
     ----------
     learning_rate : float, optional
-        Step size if ``train`` is given none; by default `default_learning_rate`, which is PyTorch's.
+        Step size if ``train`` gets none; by default `default_learning_rate`, which is PyTorch's.
     weight_decay : float, default 0
         L2 penalty: adds ``weight_decay * w`` to the gradient of every weight and bias.
     clip_norm : float, optional
@@ -81,7 +81,7 @@ class Optimizer(Record):
         n_parameters : int
         dtype : numpy.dtype
         learning_rate : float or ndarray of shape (n_parameters,)
-            One for all parameters, or that of each.
+            The learning rate of all parameters, or of each.
         """
         n_moments = len(self.initial_moments(learning_rate))
         state = OptimizerState(
@@ -91,7 +91,7 @@ class Optimizer(Record):
         return state
 
     def initial_moments(self, learning_rate: LearningRates) -> tuple[LearningRates, ...]:
-        """Return the initial values of each array of the state, or one for all parameters."""
+        """Return the initial values of each array of the state, or one value for all parameters."""
         raise NotImplementedError
 
     def on_rate_change(self, moments: NDArray[Any], old: float, new: float) -> None:
@@ -103,7 +103,7 @@ class Optimizer(Record):
 
 @dataclass
 class OptimizerState:
-    """What an optimizer keeps from step to step.
+    """The state that an optimizer keeps from step to step.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class OptimizerState:
         return OptimizerState(self.optimizer, self.moments.copy(), self.steps.copy())
 
     def restart(self, learning_rate: LearningRates) -> None:
-        """Go back to the state before the first step; `learning_rate` is as in `Optimizer.start`."""
+        """Reset the state to before the first step; `learning_rate` is as in `Optimizer.start`."""
         initial = self.optimizer.initial_moments(learning_rate)
         for moments, values in zip(self.moments, initial, strict=True):
             moments[...] = values
@@ -160,7 +160,7 @@ class SGD(Optimizer):
             raise ValueError("nesterov=True requires a momentum above 0, got 0")
 
     def on_rate_change(self, moments: NDArray[Any], old: float, new: float) -> None:
-        """Rescale the velocity, which here does not include the learning rate."""
+        """Rescale the velocity, which does not include the learning rate in cnet."""
         moments *= old / new
 
     def initial_moments(self, learning_rate: LearningRates) -> tuple[LearningRates, ...]:
@@ -294,7 +294,7 @@ class Rprop(Optimizer):
     Parameters
     ----------
     shrink, grow : float, default 0.5 and 1.2
-        Factors for a weight's step if its gradient has changed its sign, and if it has not.
+        Factors of a weight's step: `shrink` if the sign of its gradient has changed, `grow` if not.
     smallest_step, largest_step : float, default 1e-6 and 50
         Bounds of a weight's step.
     """

@@ -59,7 +59,7 @@ class Progress:
     def epochs(
         self, first: int, totals: NDArray[np.float64], recorded: Mapping[str, list[float]]
     ) -> None:
-        """Show some epochs, the first of them with the number `first`."""
+        """Show some epochs, numbered from `first`."""
         if self._lines:
             for i, total in enumerate(totals):
                 values = "".join(

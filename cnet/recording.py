@@ -1,4 +1,4 @@
-"""What happens around epochs: evaluation, history, progress and callbacks."""
+"""Evaluation, history, progress and callbacks around the epochs of a training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _METRIC_ROWS = 8192
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluator:
-    """What is computed after each epoch: metrics, and the loss on validation data.
+    """Computes metrics, and the loss on validation data, after each epoch.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Evaluator:
         return {**self._of_training(epochs), **self._of_validation(epochs)}
 
     def try_out(self, epochs: Epochs) -> None:
-        """Compute some of the values, so that what would fail after the first epoch fails before it."""
+        """Compute some of the values, so that errors are raised before the first epoch."""
         if not self._of_validation(epochs):
             self._of_training(epochs)
 
@@ -114,9 +114,9 @@ class Recorder:
         Names of the values that are recorded.
     callbacks : sequence of Callback
     progress : Progress, optional
-        What shows the epochs.
+        Shows the epochs.
     scheduler : Scheduler, optional
-        What sets the learning rate according to the recorded values.
+        Sets the learning rate according to the recorded values.
     logged : sequence of str
         Names of values that callbacks add to the logs.
 
@@ -124,12 +124,12 @@ class Recorder:
     ----------
     callbacks : sequence of Callback
     history : History
-        That of the current training.
+        The history of the current training.
 
     Raises
     ------
     ValueError
-        If a callback or the scheduler monitors something that is not recorded.
+        If a callback or the scheduler monitors a value that is not recorded.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Recorder:
 
     @contextmanager
     def training(self, history: History) -> Iterator[None]:
-        """Context manager: a training that is recorded in `history`."""
+        """Context manager for a training that is recorded in `history`."""
         history.update({name: [] for name in self._names})
         self.history = history
         with self._progress:

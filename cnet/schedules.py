@@ -27,8 +27,8 @@ ScheduleName: TypeAlias = Literal[
     "reduce_on_plateau", "inverse_scaling", "adaptive",
 ]  # fmt: skip
 
-# The smallest share of the learning rate that `InverseScaling` leaves: momentum is multiplied by the
-# inverse when the rate falls, and must not overflow.
+# The smallest fraction of the learning rate that `InverseScaling` returns. When the rate falls, momentum
+# is multiplied by the inverse, which must not overflow.
 _LEAST_SHARE = 1e-18
 
 
@@ -42,8 +42,9 @@ class Schedule(Record):
         Its name for ``schedule=``.
     changes : {"step", "epoch", "plateau", "never"}
         When the rate changes. "step": `rates` returns the rates of all steps in advance. "epoch":
-        `before_epoch` or `after_epoch` returns the rate of one epoch. "plateau": `on_plateau` does so
-        when the value named by `monitored` has stopped improving, in the sense of `improvement`.
+        `before_epoch` or `after_epoch` returns the rate of one epoch. "plateau": `on_plateau` returns
+        the next rate when the value named by `monitored` has stopped improving, as counted by
+        `improvement`.
     keeps_velocity : bool
         Whether a change of the rate rescales momentum, so that the next step starts with the speed of
         the last one; see `Optimizer.on_rate_change`.
@@ -82,15 +83,15 @@ class Schedule(Record):
         return rate
 
     def on_plateau(self, rate: float) -> float:
-        """Return the next learning rate where the monitored value has stopped improving."""
+        """Return the next learning rate when the monitored value has stopped improving."""
         return rate
 
     def monitored(self, names: Sequence[str]) -> str:
-        """Return which of the recorded values the schedule watches for a plateau."""
+        """Return the name of the recorded value that the schedule monitors for a plateau."""
         raise NotImplementedError
 
     def improvement(self, monitor: str) -> tuple[Improvement, int]:
-        """Return how to count epochs without improvement, and how many of them make a plateau."""
+        """Return the counter of epochs without improvement, and the number of them that is a plateau."""
         raise NotImplementedError
 
 
@@ -107,7 +108,7 @@ class Constant(Schedule):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StepDecay(Schedule):
-    """The rate times `factor` after every so many epochs (``torch.optim.lr_scheduler.StepLR``).
+    """The rate times `factor` after every `every` epochs (``torch.optim.lr_scheduler.StepLR``).
 
     Parameters
     ----------
@@ -176,7 +177,7 @@ class Cosine(Schedule):
         warm = self.warmup * n_steps
         progress = np.clip((steps - warm) / max(epochs * n_steps - warm, 1), 0, 1)
         share = self.final + (1 - self.final) * (1 + np.cos(np.pi * progress)) / 2
-        # A step within which the warm-up ends has the full rate.
+        # The step in which the warm-up ends has the full rate.
         rising = np.minimum((steps + 1) / max(warm, 1), 1)
         return np.asarray(base * np.where(steps < warm, rising, share))
 
@@ -193,7 +194,7 @@ class OneCycle(Schedule):
     warmup : float, default 0.3
         Fraction of the steps in which the rate rises; above 0 and below 1.
     start : float, default 0.04
-        The first rate, as a fraction of the learning rate that training is given, which is the highest.
+        The first rate, as a fraction of the learning rate of the training, which is the highest rate.
     final : float, default 4e-6
         The last rate, as a fraction of the highest.
     """
@@ -225,8 +226,8 @@ class ReduceOnPlateau(Schedule):
     Parameters
     ----------
     monitor : str, optional
-        Name of the value to watch, as in `History`; by default "val_loss" if there are validation data
-        and "loss" otherwise.
+        Name of the value to monitor, as in `History`; by default "val_loss" if there are validation
+        data and "loss" otherwise.
     factor : float, default 0.1
         Above 0 and below 1.
     patience : int, default 10
@@ -270,10 +271,10 @@ class ReduceOnPlateau(Schedule):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class InverseScaling(Schedule):
-    """The rate over a power of the number of rows seen, after every epoch.
+    """The rate divided by a power of the number of rows seen, after every epoch.
 
-    scikit-learn's "invscaling": after t rows the rate is the first one over (t + 1) ** `power`. As
-    there, SGD's momentum keeps its speed when the rate changes.
+    scikit-learn's "invscaling": after t rows the rate is the first rate divided by (t + 1) ** `power`.
+    As in scikit-learn, SGD's momentum keeps its speed when the rate changes.
 
     Parameters
     ----------
@@ -298,11 +299,11 @@ class InverseScaling(Schedule):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Adaptive(Schedule):
-    """The rate over `divisor` whenever the loss has stopped improving.
+    """The rate divided by `divisor` whenever the loss has stopped improving.
 
-    scikit-learn's "adaptive", but for the end: there, training stops where the rate would fall again
-    from `least` or less; here the rate stays as it is. As there, SGD's momentum keeps its speed when
-    the rate changes.
+    This is scikit-learn's "adaptive", except at the end: if a rate of `least` or less would fall again,
+    scikit-learn stops the training, and cnet keeps the rate. As in scikit-learn, SGD's momentum keeps
+    its speed when the rate changes.
 
     Parameters
     ----------
@@ -370,7 +371,7 @@ def resolve_schedule(schedule: ScheduleName | Schedule | RateFunction | None) ->
 
 
 class Scheduler:
-    """The learning rate during training, as its schedule sets it.
+    """Sets the learning rate during training, as its schedule says.
 
     Parameters
     ----------
@@ -381,7 +382,7 @@ class Scheduler:
     state : OptimizerState, optional
         Holds the momentum that schedules with `keeps_velocity` rescale.
     watch : bool, default True
-        Whether to watch for plateaus. Otherwise the caller does, and calls `slow_down`.
+        Whether to look for plateaus. If False, the caller looks for them and calls `slow_down`.
 
     Attributes
     ----------
@@ -390,7 +391,7 @@ class Scheduler:
     n_rows : int
         Rows seen so far, in all epochs. It can be set.
     monitor : str or None
-        Name of the value that is watched.
+        Name of the value that is monitored.
     """
 
     def __init__(
@@ -433,7 +434,7 @@ class Scheduler:
 
     @property
     def epochs_known(self) -> int:
-        """For how many of the next epochs the rates are known."""
+        """Number of the next epochs whose rates are known."""
         depends = self.schedule.changes == "epoch" or self.monitor is not None
         return 1 if depends else sys.maxsize
 
@@ -464,19 +465,19 @@ class Scheduler:
                 self.slow_down()
 
     def slow_down(self) -> bool:
-        """Lower the rate as the schedule does on a plateau; return whether it changed."""
+        """Lower the rate as the schedule does on a plateau, and return whether it changed."""
         before = self.learning_rate
         self._set(self.schedule.on_plateau(before))
         return self.learning_rate != before
 
     def restart_from(self, base: float) -> None:
-        """Go on with another learning rate; momentum keeps its speed."""
+        """Continue with another learning rate; momentum keeps its speed."""
         if self.state is not None:
             self.state.optimizer.on_rate_change(self.state.moments, self.learning_rate, base)
         self.base = self.learning_rate = base
 
     def follow(self, schedule: Schedule | None) -> None:
-        """Go on with another schedule from the present learning rate."""
+        """Continue with another schedule from the current learning rate."""
         self.schedule = schedule if schedule is not None else Constant()
 
     def _set(self, rate: float) -> None:
@@ -486,7 +487,7 @@ class Scheduler:
 
 
 def _n_arguments(function: RateFunction) -> int:
-    """Return how many arguments a function requires; 1 if that cannot be seen."""
+    """Return how many arguments a function requires; 1 if its signature is unknown."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

@@ -37,13 +37,13 @@ def set_num_threads(n: int | None) -> None:
 
 
 def get_num_threads() -> int:
-    """Return the maximum number of threads for the next call from this thread of Python."""
+    """Return the maximum number of threads for the next call from this Python thread."""
     return _chosen_here.get() or _chosen or _default()
 
 
 @contextmanager
 def num_threads(n: int) -> Iterator[None]:
-    """Context manager that limits calls from this thread of Python to `n` threads.
+    """Context manager that limits calls from this Python thread to `n` threads.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Trainer: everything about a network that training changes, and how all of it is changed together.
+"""Trainer: everything about a network that training changes, changed together.
 
 `NeuralNetwork` and the estimators are built on it.
 """
@@ -35,8 +35,8 @@ _BOOLS = (bool, np.bool_)
 class Trainer:
     """The model of a network, and everything that training it requires.
 
-    A change is prepared completely and then committed by one assignment. Whatever ends a call, also
-    Ctrl-C, the trainer is as it was before the call, or as it was after the last finished epoch.
+    A change is prepared completely and then committed by one assignment. If a call ends early, for
+    example by Ctrl-C, the trainer is in the state before the call or after the last finished epoch.
 
     Parameters
     ----------
@@ -50,10 +50,10 @@ class Trainer:
     committed : Committed
         The current state. Only the trainer and its transactions may replace it.
     n_inputs : int or None
-        Number of inputs of the model, which is known before its first layer.
+        Number of inputs of the model, which is known before its first layer is added.
     row_predictor : Predictor or None
-        Predicts for single rows, once `prepare_row` was called. It is not part of `committed`, so that
-        it can be reached as fast as possible.
+        Predicts for single rows, once `prepare_row` was called. It is not part of `committed`, which
+        makes access to it faster.
     dtype, rng
         As above.
     """
@@ -69,7 +69,7 @@ class Trainer:
         self._layer_settings = object()
 
     def __del__(self) -> None:
-        # Layers refer to their trainer weakly. Those that live longer keep their arrays.
+        # Layers have weak references to their trainer. Layers that live longer keep their arrays.
         plan = self.committed.plan
         if plan is not None:
             for layer in plan.model.all_layers():
@@ -79,7 +79,7 @@ class Trainer:
 
     @property
     def plan(self) -> Plan:
-        """The plan of the model, which computes it."""
+        """The plan that computes the model."""
         plan = self.committed.plan
         if plan is None:
             missing = (
@@ -97,7 +97,7 @@ class Trainer:
 
     @property
     def n_outputs(self) -> int | None:
-        """Number of outputs of the last layer; before there is one, number of inputs."""
+        """Number of outputs of the last layer, or number of inputs if there are no layers yet."""
         plan = self.committed.plan
         return self.n_inputs if plan is None else plan.n_outputs
 
@@ -113,7 +113,7 @@ class Trainer:
 
     @property
     def history(self) -> History | None:
-        """What the last training recorded, also if it ended with an exception."""
+        """The values recorded by the last training, even if it ended with an exception."""
         return self.committed.history
 
     @property
@@ -149,10 +149,10 @@ class Trainer:
         sample_weight: ArrayLike | None = None,
         names: tuple[str, str, str] = ("x", "y", "sample_weight"),
     ) -> tuple[Plan, Loss, Data]:
-        """Return the plan, and valid loss and data for it.
+        """Return the plan, and the validated loss and data for it.
 
-        `loss` is by default that of the last training, and "auto" at first. `names` are the names of x,
-        y and sample_weight in messages.
+        `loss` is by default that of the last training, or "auto" before the first one. `names` are the
+        names of x, y and sample_weight in messages.
         """
         plan = self.plan
         if loss is None:
@@ -172,7 +172,7 @@ class Trainer:
             loss=used_loss,
             names=names,
         )
-        # Inputs or targets that are the network's own values must not change as it learns.
+        # Arrays of the network are copied if they are inputs or targets, because training changes them.
         if any(
             np.may_share_memory(given, own)
             for given in (data.x, data.targets)
@@ -185,7 +185,7 @@ class Trainer:
 
     @contextmanager
     def exclusive(self, plan: Plan | None = None) -> Iterator[Transaction]:
-        """Context manager: no other call can change the network meanwhile.
+        """Context manager in which no other call can change the network.
 
         Parameters
         ----------
@@ -222,7 +222,7 @@ class Trainer:
         loss: Loss | None = None,
         history: History | None = None,
     ) -> None:
-        """Make this model, whose layers must not be part of a network, the one to train."""
+        """Make `model` the model to train; its layers must not be part of another network."""
         plan = Plan(model)
         _attach(model.layers, self)
         self.n_inputs = model.n_inputs
@@ -232,7 +232,7 @@ class Trainer:
         self.row_predictor = None
 
     def use_plan(self, plan: Plan) -> None:
-        """Compute the model with another plan of it, for example with other blocks."""
+        """Compute the model with another plan, for example with another block size."""
         with self.exclusive():
             if plan.model is not self.model:
                 raise ValueError("plan must be one of the network's model")
@@ -242,7 +242,7 @@ class Trainer:
         """Add layers, with initial weights, after the others.
 
         The optimizer's state and the loss of the last training are reset, because they belong to the
-        former outputs.
+        previous outputs.
 
         Raises
         ------
@@ -313,7 +313,7 @@ class Trainer:
         optimizer: OptimizerName | Optimizer | None,
         loss: LossName | Loss | LossFunction | None,
     ) -> float:
-        """Check everything, make the step, and store what makes the next one fast."""
+        """Check everything, make the step, and store it so that the next step is fast."""
         used_optimizer, rate = self.resolve_optimizer(optimizer, learning_rate)
         plan, used_loss, data = self.objective(x, y, loss)
         plan.model.check_trainable()
@@ -351,7 +351,7 @@ class Trainer:
     ) -> tuple[Optimizer, float]:
         """Return the optimizer and the learning rate to use.
 
-        `optimizer` is by default that of the last training, and SGD at first.
+        `optimizer` is by default that of the last training, or SGD before the first one.
         """
         if optimizer is None:
             optimizer = self.state.optimizer if self.state is not None else SGD()

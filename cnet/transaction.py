@@ -22,7 +22,7 @@ from cnet.schedules import Scheduler
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RowStep:
-    """The step of the last call of `Trainer.train_one`, ready to be made again.
+    """The step of the last call of `Trainer.train_one`, ready to be repeated.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class RowStep:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Committed:
-    """What a network is at one moment. A change replaces the whole object by one assignment.
+    """The state of a network. A change replaces the whole object by one assignment.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Committed:
     loss : Loss or None
         Loss of the last training.
     history : History or None
-        What the last training recorded.
+        The values recorded by the last training.
     row_step : RowStep or None
         The last step on a single row, if nothing has changed since then.
     """
@@ -67,7 +67,7 @@ class Committed:
     row_step: RowStep | None = None
 
     def state_for(self, optimizer: Optimizer, rate: float) -> OptimizerState:
-        """Return the state if it is one of this optimizer, or else a new one."""
+        """Return the state if it belongs to this optimizer, and a new one otherwise."""
         assert self.plan is not None
         if self.state is None or self.state.optimizer != optimizer:
             plan = self.plan
@@ -79,7 +79,7 @@ class Committed:
 
 
 class Owner(Protocol):
-    """What a transaction changes: a trainer."""
+    """The trainer that a transaction changes."""
 
     committed: Committed
     rng: np.random.Generator
@@ -90,7 +90,7 @@ class Owner(Protocol):
 
 
 class Transaction:
-    """Exclusive access to a network. Made by `Trainer.exclusive`, and valid within its block."""
+    """Exclusive access to a network, created by `Trainer.exclusive` and valid within its block."""
 
     def __init__(self, trainer: Owner) -> None:
         self._trainer = trainer
@@ -99,9 +99,9 @@ class Transaction:
 
     @property
     def rng(self) -> np.random.Generator:
-        """The network's random numbers.
+        """The network's random number generator.
 
-        Draws are undone if an exception ends the block before something is committed.
+        If an exception ends the block before something is committed, its state is restored.
         """
         rng = self._trainer.rng
         if self._random_state is None:
@@ -109,12 +109,12 @@ class Transaction:
         return rng
 
     def undo_draws(self) -> None:
-        """Restore the random numbers, unless something was committed."""
+        """Restore the state of the random number generator, unless something was committed."""
         if self._random_state is not None and self._trainer.committed is self._before:
             self._trainer.rng.bit_generator.state = self._random_state
 
     def set_loss(self, loss: Loss) -> None:
-        """Make a loss that of the last training, for networks whose weights were trained elsewhere."""
+        """Set the loss of the last training, for networks whose weights were trained elsewhere."""
         self._trainer.committed = replace(self._trainer.committed, loss=loss, row_step=None)
 
     def begin(self, loss: Loss, state: OptimizerState | None = None) -> History:
@@ -168,11 +168,11 @@ class Transaction:
         Raises
         ------
         ValueError
-            If a callback or the schedule monitors something that is not recorded.
+            If a callback or the schedule monitors a value that is not recorded.
         ImportError
             If a progress bar is requested and tqdm is not installed.
         DivergenceError
-            If the loss, a weight or the optimizer's state stops being finite.
+            If the loss, a weight or the optimizer's state is no longer finite.
         """
         trainer = self._trainer
         last_loss = trainer.committed.loss
@@ -213,7 +213,7 @@ def _run(
     evaluator: Evaluator,
     scheduler: Scheduler | None,
 ) -> None:
-    """Go through all epochs, or until a callback stops training."""
+    """Run all epochs, or until a callback stops training."""
     settings = epochs.settings
     batch_callbacks = [callback for callback in recorder.callbacks if callback.watches_batches]
     one_by_one = bool(evaluator.names or (scheduler and scheduler.epochs_known == 1))

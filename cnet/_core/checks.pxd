@@ -1,4 +1,4 @@
-"""Checks of the arrays that Python hands over, which raise a Python exception instead of letting C crash."""
+"""Checks of the arrays that Python passes. They raise a Python exception, where C would crash."""
 
 cimport numpy as cnp
 from numpy cimport intp_t
@@ -10,7 +10,7 @@ from cnet._core.step cimport Examples
 cdef inline void* data_of(
     name, array, int dtype, Py_ssize_t n_rows, Py_ssize_t n_columns, bint writable=False
 ) except? NULL:
-    """Data of an array of n_rows x n_columns, or of n_rows where n_columns is -1."""
+    """Data of an array of n_rows x n_columns, or of n_rows if n_columns is -1."""
     cdef int n_dimensions = 1 if n_columns < 0 else 2
     if (
             type(array) is cnp.ndarray and cnp.PyArray_TYPE(array) == dtype
@@ -26,7 +26,7 @@ cdef inline void* data_of(
 
 
 cdef inline described(array):
-    """What an array is, for a message."""
+    """Description of an array for a message."""
     if type(array) is not cnp.ndarray:
         return type(array).__name__
     got = f"dtype {array.dtype} and shape {array.shape}"
@@ -55,19 +55,19 @@ cdef inline const void* optional_data_of(
 
 
 cdef inline bint has_dtype(array, dtype):
-    """Whether it is an array of a structured dtype; nearly always the very object, which is found quickly."""
+    """Whether it is an array of this structured dtype. It usually has this very object, which is fast to check."""
     return type(array) is cnp.ndarray and (array.dtype is dtype or array.dtype == dtype)
 
 
 cdef inline const void* record_of(name, record, dtype) except NULL:
-    """A record of the engine's, which must have its dtype."""
+    """Check that `record` is a record of this dtype."""
     if not has_dtype(record, dtype) or cnp.PyArray_NDIM(record) != 0:
         raise ValueError(f"{name} must be a record of dtype {dtype}, got {described(record)}")
     return cnp.PyArray_DATA(record)
 
 
 cdef inline int read_examples(Examples* examples, tuple arrays, const Graph* graph, int dtype) except -1:
-    """Lay x, targets, labels and sample weights out as C sees them."""
+    """Fill `Examples` with x, targets, labels and sample weights."""
     x, targets, labels, sample_weight = arrays
     cdef Py_ssize_t n = length_of(x)
     if n < 1:

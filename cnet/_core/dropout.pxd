@@ -1,4 +1,4 @@
-"""Dropout: sets a share of a layer's outputs to 0, and scales up the others."""
+"""Dropout: sets a random fraction of a layer's outputs to 0, and scales up the others."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -15,7 +15,7 @@ cdef inline uint64_t splitmix64(uint64_t x) noexcept nogil:
 
 
 cdef inline uint64_t dropout_key(uint64_t seed, Py_ssize_t step, Py_ssize_t first_row) noexcept nogil:
-    """The source of a block's random numbers: the same however batches are cut into calls."""
+    """The key of a block's random numbers, which does not depend on how batches are grouped into calls."""
     return splitmix64(splitmix64(seed + <uint64_t>step) + <uint64_t>first_row) | 1
 
 
@@ -27,10 +27,10 @@ cdef inline void drop(
     real* mask,  # OUT
     real* y,  # OUT
 ) noexcept nogil:
-    """mask = 0 for a random share of the elements, and 1 / (1 - share) for the others; y = x mask.
+    """mask = 0 for a random fraction `share` of the elements, and 1 / (1 - share) for the others; y = x mask.
 
-    An element's random number is a function of its place and the key (Salmon et al., 2011): a hash of 32
-    bits by Wellons (2018), which the compiler vectorises.
+    An element's random number is a function of its index and the key (Salmon et al., 2011): a 32-bit hash
+    by Wellons (2018), which the compiler vectorises.
     """
     cdef uint32_t position = <uint32_t>key, second = <uint32_t>(key >> 32), hash
     cdef uint32_t bound = <uint32_t>(share * 4294967296.0)

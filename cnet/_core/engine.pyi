@@ -5,9 +5,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
-# Arrays of reals are float32 or float64, all of them the same in a network. Empty arrays have length 0
-# in their first dimension. A layout is the number of rows that the workspace has room for, the number
-# that pass through the operations together, and the number of threads.
+# Arrays of reals are float32 or float64; all arrays of a network have the same dtype. Empty arrays have
+# length 0 in their first dimension. A layout is the number of rows that the workspace has room for, the
+# number of rows that pass through the operations together, and the number of threads.
 _Layout: TypeAlias = tuple[int, int, int]
 # x, targets, labels and sample weights, empty if they are not given.
 _Examples: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[np.intp], NDArray[Any]]
@@ -20,7 +20,7 @@ OPTIMIZERS: dict[str, int]
 REDUCTIONS: dict[str, int]
 MOST_THREADS: int
 
-# dtypes of the records that describe an operation, what is minimised, and an optimizer.
+# dtypes of the records that describe an operation, the loss that is minimised, and an optimizer.
 OPERATION: np.dtype[np.void]
 OBJECTIVE: np.dtype[np.void]
 OPTIMIZER: np.dtype[np.void]

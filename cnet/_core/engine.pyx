@@ -1,8 +1,8 @@
-"""The compiled engine as Python calls it: forward, loss and gradient, whole epochs, single rows.
+"""The compiled engine: forward pass, loss and gradient, whole epochs, single rows.
 
-A network arrives as a table of operations (`OPERATION` is the dtype of its rows) over flat arrays. Every array is
-checked against the table once per call; nothing is allocated, and the GIL is released, except for a look at pending
-signals every 50 ms, for single rows, and for functions in Python.
+A network is passed as a table of operations (`OPERATION` is the dtype of its rows) over flat arrays. Every array is
+checked against the table once per call. Nothing is allocated. The GIL is released, except for checks of pending
+signals every 50 ms, for single rows, and for Python functions.
 """
 
 cimport numpy as cnp
@@ -56,7 +56,7 @@ cdef object dtype_of_optimizers():
     return np.asarray(<OptimizerSettings[:1]>&settings).dtype
 
 
-# dtypes of the records that describe a network, what is minimised, and by which optimizer.
+# dtypes of the records that describe an operation, the loss that is minimised, and the optimizer.
 OPERATION = dtype_of_operations()
 OBJECTIVE = dtype_of_objectives()
 OPTIMIZER = dtype_of_optimizers()
@@ -74,7 +74,7 @@ cdef int forward_rows(
     cdef Block block = Block(0, 0, 1, 0, NULL)
     while first < n:
         B = min(graph.block, n - first)
-        # The rows that are checked here are then in cache for the first operation.
+        # Checked block by block, so that the rows are in cache for the first operation.
         if check and not values_are_finite(B * I, x + first * I):
             return 0
         block.n_rows = B
@@ -86,7 +86,7 @@ cdef int forward_rows(
 
 
 cdef class Network:
-    """A table of operations laid over arrays.
+    """A table of operations over arrays.
 
     Parameters
     ----------
@@ -94,11 +94,11 @@ cdef class Network:
         Copied.
     parameters, buffers : ndarray of float32 or float64
     workspace : ndarray
-        As long as `workspace_size` says, or longer.
+        At least as many elements as `measure` returns.
     layout : tuple of int
         Rows that the workspace has room for, rows that pass through the operations together, and threads.
     training : bool
-        Whether outputs are dropped, and batch normalisation takes the statistics of the batch.
+        Whether outputs are dropped, and batch normalisation uses the statistics of the batch.
 
     Raises
     ------
@@ -118,7 +118,7 @@ cdef class Network:
         self.dtype = cnp.PyArray_TYPE(parameters)
         graph.n_parameters = length_of(parameters)
         graph.n_buffers = length_of(buffers)
-        # Read-only parameters are enough to predict.
+        # Read-only parameters are enough for predictions.
         graph.parameters = data_of("parameters", parameters, self.dtype, graph.n_parameters, -1)
         # Training changes the running statistics, even in a forward pass.
         graph.buffers = data_of("buffers", buffers, self.dtype, graph.n_buffers, -1, training)
@@ -144,17 +144,17 @@ cdef class Network:
 
     @property
     def needs_whole_batch(self):
-        """Whether an operation takes statistics over the rows of a batch."""
+        """Whether an operation computes statistics over the rows of a batch."""
         return bool(self.graph.needs_whole_batch)
 
     def penalty(self):
-        """What l1 and l2 add to the loss."""
+        """Return the sum of the l1 and l2 penalties."""
         if self.dtype == cnp.NPY_FLOAT32:
             return penalties[float](&self.graph, <float*>self.graph.workspace)
         return penalties[double](&self.graph, <double*>self.graph.workspace)
 
     def forward(self, x, outputs, bint check=False):
-        """Outputs of the last operation for every row of x; with `check`, False if x is not finite."""
+        """Compute the outputs of the last operation for every row of x; with `check`, return False if x is not finite."""
         cdef Py_ssize_t n = length_of(x)
         cdef const void* x_data = data_of("x", x, self.dtype, n, self.graph.n_inputs)
         cdef void* y = data_of("outputs", outputs, self.dtype, n, self.graph.n_outputs, True)
@@ -175,7 +175,7 @@ cdef class Network:
 
 
 def measure(operations, tuple layout, bint training, dtype):
-    """Elements of workspace that `Network` needs, and the cost of a row in multiplications."""
+    """Return the number of workspace elements that `Network` needs, and the cost of a row in multiplications."""
     cdef Graph graph
     graph.n_parameters = graph.n_buffers = (<size_t>-1) >> 1  # there are no arrays yet
     plan_operations(&graph, operations, layout, training, np.dtype(dtype).num, OPERATION)
@@ -195,7 +195,7 @@ cdef class Evaluation:
     ----------
     network : Network
     examples : tuple (x, targets, labels, sample_weight)
-        Arrays without rows where they are not given.
+        Those that are not given are arrays without rows.
     objective : OBJECTIVE
         A record.
     loss_function : callable or None
@@ -227,9 +227,9 @@ cdef class Evaluation:
         if not 0 <= job.objective.loss <= IN_PYTHON:
             raise ValueError(f"there is no loss {job.objective.loss}")
         if (job.objective.loss == IN_PYTHON) != (loss_function is not None):
-            raise ValueError("a function goes with the loss 'in_python', and only there")
+            raise ValueError("loss_function must be given for the loss 'in_python', and only for it")
         if job.examples.labels != NULL and job.objective.loss != CROSS_ENTROPY:
-            raise ValueError("labels go with the loss 'cross_entropy' only")
+            raise ValueError("labels must be given for the loss 'cross_entropy' only")
         if job.examples.labels == NULL and job.examples.targets == NULL:
             raise ValueError("there must be targets or labels")
         job.context = <void*>self
@@ -248,7 +248,7 @@ cdef class Evaluation:
         return 0
 
     cdef int need_room_for(self, Py_ssize_t n) except -1:
-        """Refuse a workspace without room for a batch of n rows, if they are needed all at once."""
+        """Raise ValueError if n rows are needed at once, and the workspace has no room for them."""
         cdef Graph* graph = &self.job.graph
         if self.job.objective.loss == IN_PYTHON and graph.capacity < n:
             raise ValueError(f"the workspace must have room for {n} rows")
@@ -257,7 +257,7 @@ cdef class Evaluation:
         return 0
 
     cdef int compute_loss(self, Batch* batch) except -1:
-        """The loss in Python of a batch that has passed forward."""
+        """Compute the loss in Python of a batch after its forward pass."""
         cdef Graph* graph = &self.job.graph
         cdef Py_ssize_t n = batch.n, O = graph.n_outputs
         cdef const void* d
@@ -285,7 +285,7 @@ cdef class Evaluation:
         return 0
 
     def evaluate(self, double divisor, outputs, gradient, input_gradient):
-        """Loss of all rows, their sum divided by `divisor`; fills the arrays that have elements."""
+        """Return the sum of the rows' losses divided by `divisor`, plus penalties; fill the arrays that have elements."""
         cdef Job* job = &self.job
         cdef Py_ssize_t n = job.examples.n
         cdef bint backward = length_of(gradient) > 0
@@ -318,7 +318,7 @@ cdef class Evaluation:
 
 
 cdef class Run(Evaluation):
-    """A network in training.
+    """A training run of a network.
 
     Parameters
     ----------
@@ -327,10 +327,10 @@ cdef class Run(Evaluation):
     optimizer : OPTIMIZER
         A record.
     state : tuple (moments, n_steps)
-        Arrays of shape (n_moments, n_parameters), and (1,): how many steps the optimizer has made.
+        Arrays of shape (n_moments, n_parameters), and (1,) for the number of steps of the optimizer so far.
     scratch : tuple (gradient, finished)
-        `gradient` has no elements if every batch is one block and nothing needs the gradient whole;
-        `finished` has as many as there are parameters and buffers: their values after the last epoch.
+        `gradient` has no elements if every batch is one block and nothing needs the gradient as a whole.
+        `finished` has as many elements as parameters and buffers, and stores their values after each epoch.
     batch_size : int
 
     Raises
@@ -378,7 +378,7 @@ cdef class Run(Evaluation):
                     job.optimizer.clip_norm > 0 or largest_batch > graph.block):
                 raise ValueError("gradient must have as many elements as there are parameters")
         else:
-            # Where parameters are not trained, nothing is written to it.
+            # Nothing is written to the gradient of parameters that are not trained.
             memset(job.descent.gradient, 0, cnp.PyArray_NBYTES(gradient))
         if self.dtype == cnp.NPY_FLOAT32:
             graph.transposed = is_narrow[float](graph, batch_size, NULL)
@@ -388,7 +388,7 @@ cdef class Run(Evaluation):
 
     @property
     def transposed(self):
-        """Whether outputs lie neuron by neuron, as they do in narrow networks."""
+        """Whether outputs are stored neuron by neuron, as in narrow networks."""
         return bool(self.job.graph.transposed)
 
     @property
@@ -397,7 +397,7 @@ cdef class Run(Evaluation):
         return bool(self.job.stopped)
 
     def set_reduce(self, function, context):
-        """Have each step reduce its gradient by a C function (`reduce_function` in step.pxd).
+        """Set a C function that reduces the gradient of each step (`reduce_function` in step.pxd).
 
         Parameters
         ----------
@@ -431,18 +431,18 @@ cdef class Run(Evaluation):
         return 0
 
     def epochs(self, order, dropout_seeds, rates, double[::1] totals, watcher=None):
-        """Train for as many epochs as `totals` has elements; returns how many of them stayed finite.
+        """Train for ``len(totals)`` epochs, and return how many of them stayed finite.
 
-        Parameters and buffers are those of the last finished epoch, also if an exception is raised.
+        Afterwards, parameters and buffers are those of the last finished epoch, even if an exception is raised.
 
         Parameters
         ----------
         order : ndarray of shape (n_epochs, n), intp
-            Rows of each epoch; without rows, all of them as they are.
+            Indices of the rows of each epoch; an array without rows means all rows in order.
         dropout_seeds : ndarray of shape (n_epochs,), uint64
-            Above 0; without elements, nothing is dropped.
+            Above 0; an array without elements means no dropout.
         rates : ndarray of shape (n_epochs * n_steps,) or (1,), float64
-            Learning rate of each step, or of all.
+            Learning rate of each step, or of all steps.
         totals : ndarray of shape (n_epochs,), float64
             Filled with the totals that `run_epoch` returns.
         watcher : object, optional
@@ -507,7 +507,7 @@ cdef class Run(Evaluation):
         return run_epoch[double](&self.job, order, n, rates, rates_stride, <double*>parameters)
 
     cdef bint is_finite(self) noexcept nogil:
-        """Whether parameters, buffers and moments are: an infinite moment would stop its weight for good."""
+        """Whether all values are finite. Moments count, because Adam never moves a weight with an infinite one."""
         if self.dtype == cnp.NPY_FLOAT32:
             return job_is_finite[float](&self.job, <float*>self.job.graph.parameters)
         return job_is_finite[double](&self.job, <double*>self.job.graph.parameters)
@@ -524,7 +524,7 @@ cdef int after_batch(void* run, Py_ssize_t batch, double total, Py_ssize_t n_row
 
 
 def all_finite(values):
-    """Whether no value of a contiguous array of float32 or float64 is NaN or infinite."""
+    """Return whether all values of a contiguous array of float32 or float64 are finite."""
     cdef int dtype = cnp.NPY_FLOAT32
     cdef Py_ssize_t n = length_of(values)
     cdef const void* data
@@ -541,7 +541,7 @@ def all_finite(values):
 
 
 def shuffle(bit_generator, intp_t[:, ::1] order):
-    """Make each row of `order` a permutation of its indices, from a bit generator of NumPy's."""
+    """Fill each row of `order` with a random permutation of its indices, from a NumPy bit generator."""
     cdef bitgen_t* random = <bitgen_t*>PyCapsule_GetPointer(bit_generator.capsule, "BitGenerator")
     cdef Py_ssize_t epoch
     with bit_generator.lock, nogil:

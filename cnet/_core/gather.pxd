@@ -1,4 +1,4 @@
-"""Rows of a batch, brought together in the layout of the operations."""
+"""Gathering: copies the rows of a batch into the layout of the operations."""
 
 from libc.string cimport memcpy
 from numpy cimport intp_t
@@ -8,7 +8,7 @@ from cnet._core.scalar cimport real
 from cnet._core.team cimport team_run
 
 
-# Rows to copy as the threads of a team see them.
+# A gathering job for the thread pool; each part is GATHER_ROWS rows.
 cdef struct GatherTask:
     Py_ssize_t n_rows
     Py_ssize_t row_bytes
@@ -19,7 +19,7 @@ cdef struct GatherTask:
 
 cdef enum:
     GATHER_ROWS = 16
-    # Elements that are worth waking another thread for.
+    # Elements from which waking another thread pays.
     GATHER_SHARED = 20000
 
 
@@ -28,7 +28,7 @@ cdef inline void gather_part(void* context, Py_ssize_t part, Py_ssize_t thread) 
     cdef Py_ssize_t i, n_bytes = task.row_bytes
     for i in range(part * GATHER_ROWS, min((part + 1) * GATHER_ROWS, task.n_rows)):
         if i + 1 < task.n_rows:
-            # The start of the next row; the processor prefetches the rest by itself.
+            # Prefetches the start of the next row; the processor prefetches the rest by itself.
             prefetch(task.x + task.rows[i + 1] * n_bytes, min(n_bytes, 512))
         if n_bytes < 256:
             copy_few(task.gathered + i * n_bytes, task.x + task.rows[i] * n_bytes, n_bytes)
@@ -60,11 +60,11 @@ cdef inline void gather_transposed(
     const intp_t* rows,  # IN, or NULL: the first B
     real* gathered_IB,  # OUT
 ) noexcept nogil:
-    """gathered = x[rows]', its columns filled up with the last row."""
+    """gathered = x[rows]'; the last row is repeated up to the end of each column."""
     cdef Py_ssize_t i = 0, j, p, row
     cdef const real* of_row[2]
     while i < column_stride:
-        # Two at a time, for fewer and wider stores; columns have an even number of rows.
+        # Two rows at a time, for fewer and wider stores; columns have an even number of rows.
         for j in range(2):
             row = min(i + j, B - 1)
             of_row[j] = x + (rows[row] if rows != NULL else row) * I
@@ -80,10 +80,10 @@ cdef inline const real* gather(
     Py_ssize_t column_stride,
     const real* x,  # IN
     const intp_t* rows,  # IN, or NULL: the first B
-    real* gathered_BI,  # OUT, where it is needed
+    real* gathered_BI,  # OUT, if it is needed
     int threads,
 ) noexcept nogil:
-    """x[rows] in the layout of a block, in place or gathered."""
+    """x[rows] in the layout of a block, used in place or gathered."""
     if column_stride > 1:
         gather_transposed(B, I, column_stride, x, rows, gathered_BI)
     elif rows == NULL:

@@ -1,7 +1,7 @@
-"""A network as the engine sees it: a table of operations over flat arrays.
+"""A network in the engine: a table of operations over flat arrays.
 
-`Op` is a row of the table. `Graph` lays the table over the parameters, the buffers and a workspace. The
-operations themselves are one module each; `ops.pxd` calls them by kind, and plans the workspace.
+`Op` is a row of the table. `Graph` combines the table with the parameters, the buffers and a workspace.
+Each operation has its own module; `ops.pxd` calls them by kind, and plans the workspace.
 """
 
 from libc.stdint cimport uint64_t
@@ -12,12 +12,12 @@ from cnet._core.scalar cimport real
 
 
 # A row of the operation table. cnet/_lowering.py fills in the first part, whose fields are those of `Operation` in
-# cnet/layers/base.py; `plan_graph` fills in the second.
+# cnet/layers/operation.py; `plan_graph` fills in the second part.
 cdef struct Op:
     intp_t kind
     intp_t n_inputs
     intp_t n_outputs
-    intp_t layer  # number of its layer, which has random numbers of its own
+    intp_t layer  # number of its layer; each layer has its own random numbers
     intp_t activation
     intp_t partner  # index of the operation at the other end of a skip connection
     intp_t trainable
@@ -25,9 +25,9 @@ cdef struct Op:
     double bias_learning_rate_factor
     intp_t weights  # index of the first weight in the parameters, or -1
     intp_t n_weights
-    intp_t biases  # index of the first bias, behind the weights, or -1
+    intp_t biases  # index of the first bias, directly after the weights, or -1
     intp_t statistics  # index of the first running statistic in the buffers, or -1
-    double dropout  # share of the inputs that is set to 0
+    double dropout  # fraction of the inputs that is set to 0
     double l1
     double l2
     double max_norm  # largest norm of a neuron's weights; 0: no limit
@@ -40,7 +40,7 @@ cdef struct Op:
     intp_t moments  # mean and reciprocal deviation, of rows or of columns
 
 
-# A network laid over the caller's arrays.
+# A network over the caller's arrays.
 cdef struct Graph:
     Op* ops
     Py_ssize_t n_ops
@@ -54,7 +54,7 @@ cdef struct Graph:
     Py_ssize_t capacity  # rows that the workspace has room for
     Py_ssize_t block  # rows that pass through the operations together
     bint training  # with dropout and the statistics of the batch
-    bint transposed  # outputs and deltas lie neuron by neuron
+    bint transposed  # outputs and deltas are stored neuron by neuron
     int threads
     # The end of the network, where the loss starts.
     Py_ssize_t top  # index of the last operation that does something
@@ -67,13 +67,13 @@ cdef struct Graph:
     intp_t delta
     intp_t second_delta
     intp_t shared_scratch  # of all threads together
-    intp_t thread_scratch  # of the first thread; the others' follow
+    intp_t thread_scratch  # of the first thread; the scratch of the others follows
     Py_ssize_t shared_size
     Py_ssize_t scratch_size  # elements for each thread
     Py_ssize_t size  # elements of the whole workspace
     Py_ssize_t widest  # outputs of the widest operation
     double row_work  # cost of a row in multiplications, forward and backward
-    bint needs_whole_batch  # some operation takes statistics over the rows of a batch
+    bint needs_whole_batch  # some operation computes statistics over the rows of a batch
     bint penalized  # some operation has l1 or l2
     bint constrained  # some operation has max_norm
     bint uniform  # all parameters are trained at the same rate
@@ -83,15 +83,15 @@ cdef struct Graph:
 cdef struct Block:
     Py_ssize_t start  # place of its first row in the workspace
     Py_ssize_t n_rows
-    Py_ssize_t column_stride  # 1: row by row; otherwise elements from a neuron's outputs to the next neuron's
+    Py_ssize_t column_stride  # 1: row by row; otherwise distance from a neuron's outputs to the next neuron's
     uint64_t dropout_key  # source of its random numbers
     const void* x
 
 
 cdef enum:
-    # Elements of a cache line, at the most.
+    # Maximum number of elements of a cache line.
     ROOM = 16
-    # Cost of what is computed element by element, for each neuron of a layer, in multiplications.
+    # Cost of the element-wise computations for each neuron of a layer, in multiplications.
     NEURON_WORK = 100
     # Rows of a workspace, and inputs and outputs of an operation: no product of two of them overflows.
     MOST_ROWS = 1073741824
@@ -109,7 +109,7 @@ cdef inline Py_ssize_t row_room(Py_ssize_t n) noexcept nogil:
 
 
 cdef inline intp_t allot(Graph* graph, Py_ssize_t n_elements) noexcept nogil:
-    """Set elements of the workspace aside; returns their offset."""
+    """Reserve elements of the workspace; returns their offset."""
     cdef intp_t offset = graph.size
     # A size that is too large for any memory must not overflow.
     graph.size = min(graph.size + ceiling(n_elements, ROOM) * ROOM, <Py_ssize_t>1 << 62)
@@ -117,7 +117,7 @@ cdef inline intp_t allot(Graph* graph, Py_ssize_t n_elements) noexcept nogil:
 
 
 cdef inline intp_t allot_rows(Graph* graph, Py_ssize_t n) noexcept nogil:
-    """Set room for n values of every row aside; returns its offset."""
+    """Reserve room for n values of every row; returns its offset."""
     return allot(graph, graph.capacity * row_room(n))
 
 
@@ -134,7 +134,7 @@ cdef inline real* at(const Graph* graph, intp_t offset, const real* like) noexce
 cdef inline const real* inputs_of(
     const Graph* graph, const Op* op, const Block* block, const real* like
 ) noexcept nogil:
-    """What an operation takes in: the network's inputs, or the outputs of the operation below."""
+    """Inputs of an operation: the network's inputs, or the outputs of the operation below."""
     if op.inputs < 0:
         return <const real*>block.x
     return at(graph, op.inputs, like) + place(block, op.n_inputs)
@@ -143,7 +143,7 @@ cdef inline const real* inputs_of(
 cdef inline real* outputs_of(
     const Graph* graph, const Op* op, const Block* block, const real* like
 ) noexcept nogil:
-    """Where an operation puts its outputs."""
+    """Outputs of an operation."""
     return at(graph, op.outputs, like) + place(block, op.n_outputs)
 
 
@@ -156,8 +156,8 @@ cdef inline const real* biases_of(const Graph* graph, const Op* op, const real* 
     return <const real*>graph.parameters + op.biases if op.biases >= 0 else NULL
 
 
-# Values lie row by row, and `column_stride` is 1; or they lie neuron by neuron, and `column_stride` is the distance
-# from a neuron's values to the next neuron's, as many as there are rows or more.
+# Values are stored row by row, and `column_stride` is 1; or they are stored neuron by neuron, and `column_stride` is
+# the distance from a neuron's values to the next neuron's, which is at least the number of rows.
 
 cdef inline Py_ssize_t row_stride_of(Py_ssize_t O, Py_ssize_t column_stride) noexcept nogil:
     """Elements from a row to the next."""
@@ -165,10 +165,10 @@ cdef inline Py_ssize_t row_stride_of(Py_ssize_t O, Py_ssize_t column_stride) noe
 
 
 cdef inline Py_ssize_t elements(Py_ssize_t B, Py_ssize_t O, Py_ssize_t column_stride) noexcept nogil:
-    """Elements of all rows, with what lies between them."""
+    """Elements of all rows, including the padding between columns."""
     return B * O if column_stride == 1 else column_stride * O
 
 
 cdef inline double work_of(const Graph* graph, Py_ssize_t n_rows) noexcept nogil:
-    """Cost of a forward and a backward pass in multiplications, with that of a call."""
+    """Cost of a forward and a backward pass in multiplications, including the cost of a call."""
     return n_rows * graph.row_work + 100

@@ -1,6 +1,6 @@
-"""Losses: the value of a row and its gradient by the outputs of the network.
+"""Losses: the value of a row and its gradient with respect to the outputs of the network.
 
-To add one: a code, its two functions, its line in `loss_and_delta`, and its name in `loss_codes`. Its settings, the
+To add a loss: a code, its two functions, its line in `loss_and_delta`, and its name in `loss_codes`. Its settings, the
 activations it accepts and the range of its targets are in cnet/losses.py.
 """
 
@@ -19,7 +19,7 @@ cdef enum Loss:
     BINARY_CROSS_ENTROPY
     CROSS_ENTROPY
     POISSON
-    # A function in Python, called from the step.
+    # A Python function, called from the step.
     IN_PYTHON
 
 
@@ -41,7 +41,7 @@ cdef inline bint is_fused(Py_ssize_t loss) noexcept nogil:
     return loss == BINARY_CROSS_ENTROPY or loss == CROSS_ENTROPY or loss == POISSON
 
 
-# Of one output: pre-activation z, output a, target t and the loss's setting s.
+# Functions of one output: pre-activation z, output a, target t and the setting s of the loss.
 
 cdef inline real squared_error(real z, real a, real t, real s) noexcept nogil:
     return <real>0.5 * (a - t) * (a - t)
@@ -103,7 +103,7 @@ cdef inline real poisson_of_softplus_gradient(real z, real a, real t, real s) no
     return slope - t * (slope / a if a > 0 else 1)
 
 
-# What a loss is computed from, for one block of rows, and where its results go.
+# Arguments and results of a loss for one block of rows.
 cdef struct Outputs:
     Py_ssize_t activation
     Py_ssize_t n_outputs
@@ -111,12 +111,12 @@ cdef struct Outputs:
     const void* sample_weight  # of all examples, or NULL
     void* values  # scratch
     void* delta  # dL/dz
-    # What changes from block to block.
+    # These change from block to block.
     Py_ssize_t n_rows
     Py_ssize_t column_stride
     const void* z
     const void* a
-    const void* targets  # laid out as the outputs, or NULL where there are labels
+    const void* targets  # in the layout of the outputs, or NULL if there are labels
     const intp_t* rows  # indices of the examples, or NULL: from `first` on
     Py_ssize_t first
     double scale  # of the gradient
@@ -135,7 +135,7 @@ cdef inline void each_output(
     real setting,
     real* values,  # OUT
 ) noexcept nogil:
-    """Value of every output; delta = scale gradient. The functions are inlined, as constants."""
+    """values = value of every output; delta = scale gradient. The functions are constants, so they are inlined."""
     cdef Py_ssize_t i, n = elements(outputs.n_rows, outputs.n_outputs, outputs.column_stride)
     cdef const real* z = <const real*>outputs.z
     cdef const real* a = <const real*>outputs.a
@@ -203,8 +203,8 @@ cdef inline double cross_entropy(
         z = <const real*>outputs.z + first * row
         a = <const real*>outputs.a + first * row
         delta = <real*>outputs.delta + first * row
-        # log(sum exp z) is z - log(softmax) at any output; at the largest of both nothing underflows.
-        # Neuron by neuron, each for all rows at once, which the compiler vectorises.
+        # log(sum exp z) is z - log(softmax) at any output; at the largest one nothing underflows.
+        # The loops go neuron by neuron, each over all rows, so that the compiler vectorises them.
         for i in range(n):
             largest[i] = z[i * row]
             log_sum[i] = a[i * row]
@@ -232,7 +232,7 @@ cdef inline double cross_entropy(
                         delta[i * row + j] = weights[i] * a[i * row + j]
             for i in range(n):
                 label = labels[example_of(outputs, first + i)]
-                # Checked here, since another thread may write labels that were checked before.
+                # Checked here, because another thread may change labels after earlier checks.
                 if not 0 <= label < O:
                     outputs.label_out_of_range = True
                     label = 0
@@ -245,7 +245,7 @@ cdef inline double cross_entropy(
                 values[i] = 0
                 target_sum = 0
                 for j in range(O):
-                    # Where t is 0 the difference may be infinite.
+                    # If t is 0, the difference may be infinite.
                     values[i] += (
                         t[j * column] * ((largest[i] - z[i * row + j * column]) + log_sum[i])
                         if t[j * column] != 0 else 0)
@@ -266,7 +266,7 @@ cdef inline double loss_and_delta(
     Outputs* outputs,
     const real* like,
 ) noexcept nogil:
-    """Total of w L over the rows; delta = scale w dL/dz, and 0 where the rows do not fill a column."""
+    """Total of w L over the rows; delta = scale w dL/dz, and 0 in the padding of a column."""
     cdef double total = 0
     cdef Py_ssize_t i, j, B = outputs.n_rows, O = outputs.n_outputs
     cdef Py_ssize_t column_stride = outputs.column_stride
@@ -318,7 +318,7 @@ cdef inline void clear_padding(
     const Outputs* outputs,
     real* delta,  # INOUT
 ) noexcept nogil:
-    """delta = 0 where the rows do not fill a column."""
+    """delta = 0 in the padding of a column."""
     cdef Py_ssize_t i, j
     if outputs.column_stride > 1:
         for j in range(outputs.n_outputs):

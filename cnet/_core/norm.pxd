@@ -15,14 +15,14 @@ from cnet._core.scalar cimport real, square_root
 cdef enum:
     # Columns that are summed together, in double.
     COLUMNS = 64
-    # Numbers of a row that are summed side by side, since a single sum cannot be vectorised.
+    # Number of partial sums of a row, because a single sum cannot be vectorised.
     LANES = 16
 
 
 cdef inline void norm_plan(Graph* graph, Op* op) noexcept nogil:
     op.outputs = allot_rows(graph, op.n_outputs)
     graph.row_work += NEURON_WORK * op.n_outputs
-    # Gradients of weights and biases, and weights and biases where the operation has none.
+    # Gradients of weights and biases; ones and zeros if the operation has no weights and biases.
     graph.scratch_size = max(graph.scratch_size, 4 * op.n_outputs)
 
 
@@ -66,7 +66,7 @@ cdef inline void learn(
     const Descent* descent,
     real* sums,  # IN, for each column the sum of delta x^, then the sum of delta; clipped in place
 ) noexcept nogil:
-    """dL/dweights and dL/dbiases: into the gradient, or into an update at once."""
+    """dL/dweights and dL/dbiases: added to the gradient, or used for an update immediately."""
     cdef Py_ssize_t j, n_biases = op.n_outputs if op.biases >= 0 else 0
     cdef real* d = sums
     if op.weights < 0:
@@ -100,7 +100,7 @@ cdef inline real row_mean(
     const real* y,  # IN
     real mean,
 ) noexcept nogil:
-    """Mean of term(x, y, mean) over a row. The function is inlined, as a constant."""
+    """Mean of term(x, y, mean) over a row. The function is a constant, so it is inlined."""
     cdef Py_ssize_t i = 0, j
     cdef real sums[LANES]
     cdef real total = 0
@@ -197,7 +197,7 @@ cdef inline void layer_norm_backward(
 cdef inline bint takes_batch_statistics(
     const Graph* graph, const Op* op, const Block* block
 ) noexcept nogil:
-    """Whether the statistics are the batch's: a frozen layer and a single row take the running ones."""
+    """Whether the batch's statistics are used. Frozen layers and single rows use the running statistics."""
     return graph.training and op.trainable and block.n_rows > 1
 
 
@@ -208,7 +208,7 @@ cdef inline void batch_moments(
     real* moments,  # OUT, means and then reciprocal deviations
     real* running,  # INOUT, means and then variances
 ) noexcept nogil:
-    """Moments of the batch's columns, and a step of the running ones towards them."""
+    """Moments of the batch's columns. The running moments make a step towards them."""
     cdef Py_ssize_t i, j, first = 0, n, B = block.n_rows, O = op.n_outputs
     cdef double sums[COLUMNS]
     cdef double means[COLUMNS]
@@ -233,7 +233,7 @@ cdef inline void batch_moments(
             moments[O + first + j] = <real>(1 / sqrt(variance + op.epsilon))
             running[first + j] = <real>(
                 (1 - momentum) * <double>running[first + j] + momentum * means[j])
-            # The unbiased variance, as PyTorch keeps it.
+            # Running statistics have the unbiased variance, as in PyTorch.
             running[O + first + j] = <real>(
                 (1 - momentum) * <double>running[O + first + j] + momentum * sums[j] / (B - 1))
         first += n
@@ -298,7 +298,7 @@ cdef inline void batch_norm_backward(
 ) noexcept nogil:
     """dx = weights (delta - mean delta - x^ mean(delta x^)) / sqrt(variance + epsilon), column by column.
 
-    With running statistics, which do not depend on x, the means are left out.
+    Running statistics do not depend on x; with them the means are left out.
     """
     cdef Py_ssize_t i, j, B = block.n_rows, O = op.n_outputs
     cdef const real* x = inputs_of(graph, op, block, delta)

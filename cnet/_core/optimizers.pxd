@@ -1,7 +1,7 @@
 """Optimizers: one loop each over the flat arrays, as PyTorch defines the optimizer of that name.
 
-To add one: a code, its loop, its line in `update`, its name in `optimizer_codes`, and any setting that no other
-optimizer has in `OptimizerSettings`, under the name that it has in cnet/optimizers.py.
+To add an optimizer: a code, its loop, its line in `update`, its name in `optimizer_codes`, and a field of
+`OptimizerSettings` for each new setting, with the same name as in cnet/optimizers.py.
 """
 
 from libc.math cimport pow, sqrt
@@ -37,7 +37,7 @@ cdef inline dict optimizer_codes():
     }
 
 
-# An optimizer with its settings: 0 where they are not its own, or not set.
+# An optimizer with its settings. A setting that it does not have, or that is not set, is 0.
 cdef struct OptimizerSettings:
     intp_t code
     double weight_decay
@@ -59,7 +59,7 @@ cdef struct OptimizerSettings:
 
 
 cdef inline Py_ssize_t moments_of(const OptimizerSettings* settings) noexcept nogil:
-    """How many numbers the optimizer keeps for every parameter."""
+    """Number of moments that the optimizer keeps for every parameter."""
     if settings.code == OPTIMIZER_SGD:
         return 1 if settings.momentum != 0 else 0
     if settings.code == OPTIMIZER_RMSPROP:
@@ -67,7 +67,7 @@ cdef inline Py_ssize_t moments_of(const OptimizerSettings* settings) noexcept no
     return 1 if settings.code == OPTIMIZER_ADAGRAD else 2
 
 
-# Parameters at a time: what is kept of them between two loops stays in the first-level cache.
+# Parameters that are updated together: their intermediate values stay in the first-level cache.
 cdef enum:
     BLOCK = 256
 
@@ -91,24 +91,24 @@ cdef struct Step:
     Py_ssize_t n  # parameters
     void* parameters
     void* moments  # n for each array that the optimizer keeps; NULL: none
-    bint is_plain_descent  # w -= rate g and no more
-    # What changes from step to step.
+    bint is_plain_descent  # just w -= rate g
+    # These change from step to step.
     double learning_rate
     double rate  # the learning rate, corrected for the number of the step
     double root  # Adam's correction of the root of the squares
-    double epsilon  # Adam's, in what is to be added to the corrected root
+    double epsilon  # Adam's, as added to the corrected root
 
 
-# What becomes of the gradients of a block of rows.
+# How the gradients of a block of rows are used.
 cdef struct Descent:
-    void* gradient  # of all parameters, or NULL where they are updated at once
+    void* gradient  # of all parameters, or NULL if they are updated immediately
     bint accumulate  # add to the gradient
-    const Step* step  # how to update at once, or NULL
+    const Step* step  # how to update immediately, or NULL
     double penalty_scale  # of the gradients of l1 and l2
 
 
 cdef inline double power(double base, double n) noexcept nogil:
-    """base^n, for base from 0 to 1, and 0 without a call of pow where 1 - base^n rounds to 1."""
+    """base^n for base from 0 to 1. If 1 - base^n rounds to 1, the result is 0, without a call of pow."""
     return pow(base, n) if n * (1 - base) < 38 else 0
 
 
@@ -117,7 +117,7 @@ cdef inline void prepare_update(
     double learning_rate,
     Py_ssize_t number,  # from 1
 ) noexcept nogil:
-    """Set what an update needs of its number."""
+    """Set the fields of a step that depend on its number."""
     cdef const OptimizerSettings* settings = step.settings
     step.learning_rate = learning_rate
     step.rate = learning_rate
@@ -132,7 +132,7 @@ cdef inline void prepare_update(
 
 
 cdef inline bint is_plain_descent(const OptimizerSettings* settings) noexcept nogil:
-    """Whether the update is w -= rate g and no more."""
+    """Whether the update is just w -= rate g."""
     return (
         settings.code == OPTIMIZER_SGD and settings.momentum == 0
         and settings.weight_decay == 0 and settings.clip_value == 0)
@@ -208,7 +208,7 @@ cdef inline void adam(
 
     In the form with an epsilon hat, eps is added to sqrt(v) (Kingma and Ba, 2015, end of section 2).
 
-    Decoupled: weight decay shrinks w itself (Loshchilov and Hutter, 2019), and not through g.
+    Decoupled weight decay shrinks w directly instead of through g (Loshchilov and Hutter, 2019).
     """
     cdef const OptimizerSettings* settings = step.settings
     cdef Py_ssize_t i, start = 0, stop
@@ -261,7 +261,7 @@ cdef inline void rmsprop(
             if centered:
                 mean[i] = alpha * mean[i] + rest * g
                 variance -= mean[i] * mean[i]
-                # Rounding may take it below 0.
+                # Rounding may make the variance negative.
                 variance = 0 if variance < 0 else variance
             factor[i - start] = variance
         reciprocal_root(stop - start, factor, <real>1, epsilon)
@@ -308,7 +308,7 @@ cdef inline void rprop(
     real* previous,  # INOUT
     real* size,  # INOUT
 ) noexcept nogil:
-    """size grows while the sign of g stays and shrinks where it turned; w -= sign(g) size."""
+    """size grows while the sign of g stays the same, and shrinks if it changes; w -= sign(g) size."""
     cdef Py_ssize_t i
     cdef real shrink = <real>settings.shrink, grow = <real>settings.grow
     cdef real smallest = <real>settings.smallest_step, largest = <real>settings.largest_step
@@ -319,9 +319,9 @@ cdef inline void rprop(
         factor = grow if agreement > 0 else (shrink if agreement < 0 else 1)
         size[i] = size[i] * factor
         size[i] = smallest if size[i] < smallest else (largest if size[i] > largest else size[i])
-        # Where the sign turned, the step is left out and forgotten.
+        # If the sign has changed, there is no step, and the next one counts as the first.
         g = 0 if agreement < 0 else g
-        # `g` itself in the last place lets a NaN through.
+        # The last `g`, which is 0 or NaN, lets a NaN pass through.
         parameters[i] -= size[i] * (1 if g > 0 else (-1 if g < 0 else g))
         previous[i] = g
 
@@ -332,7 +332,7 @@ cdef inline void update(
     Py_ssize_t n,
     real* gradient,  # INOUT, of n parameters from `first` on; clipped in place
 ) noexcept nogil:
-    """One step for some of the parameters; clip_norm, which needs the whole gradient, comes before."""
+    """One step for some of the parameters. clip_norm, which needs the whole gradient, is applied before."""
     cdef const OptimizerSettings* settings = step.settings
     cdef real* parameters = <real*>step.parameters + first
     cdef real* moments = NULL
@@ -374,9 +374,9 @@ cdef inline void update_tensors(
     Py_ssize_t first,
     Py_ssize_t n_weights,
     Py_ssize_t n_biases,
-    real* gradient,  # INOUT, of the weights from `first` on and of the biases behind them
+    real* gradient,  # INOUT, of the weights from `first` on and of the biases after them
 ) noexcept nogil:
-    """One step for some of an operation's weights and the biases behind them."""
+    """One step for some of an operation's weights and the biases after them."""
     if op.learning_rate_factor == 1 and op.bias_learning_rate_factor == 1:
         update(step, first, n_weights + n_biases, gradient)
         return
@@ -385,7 +385,7 @@ cdef inline void update_tensors(
         step, op.bias_learning_rate_factor, first + n_weights, n_biases, gradient + n_weights)
 
 
-# Some of the parameters with their gradient, as the threads of a team see them: each takes a piece.
+# An update job for the thread pool: some parameters and their gradient; each part is a piece of UPDATE_SIZE.
 cdef struct UpdateTask:
     const Step* step
     void* gradient
@@ -433,7 +433,7 @@ cdef inline void update_range(
 cdef inline void update_all(
     const Graph* graph,
     const Step* step,
-    real* gradient,  # INOUT, of all parameters, 0 where they are not trained; clipped in place
+    real* gradient,  # INOUT, of all parameters, 0 for those that are not trained; clipped in place
 ) noexcept nogil:
     """One step for all parameters that are trained."""
     cdef const Op* op

@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from numpy cimport intp_t
 
 
-# Not cimported from numpy.random, which would then be imported with cnet.
+# Not cimported from numpy.random, because this would import numpy.random with cnet.
 cdef extern from "numpy/random/bitgen.h":
     ctypedef struct bitgen_t:
         void* state
@@ -13,7 +13,7 @@ cdef extern from "numpy/random/bitgen.h":
 
 
 cdef inline Py_ssize_t integer_below(bitgen_t* random, Py_ssize_t n) noexcept nogil:
-    """A uniform integer from 0 to n - 1, nearly always without a division (Lemire, 2019)."""
+    """A uniform random integer from 0 to n - 1, nearly always without a division (Lemire, 2019)."""
     cdef uint64_t product
     cdef uint32_t bound = <uint32_t>n, least
     if n >> 32 != 0:

@@ -1,10 +1,10 @@
-"""Penalties on weights, and a limit to their norm."""
+"""Penalties on weights, and a bound on their norm."""
 
 from cnet._core.graph cimport Graph, Op, weights_of
 from cnet._core.scalar cimport absolute, real, square_root
 
 
-# Numbers that are summed side by side.
+# Number of partial sums.
 cdef enum:
     SUMS = 64
 
@@ -24,10 +24,10 @@ cdef inline double penalty(
     while first + SUMS <= n:
         for j in range(SUMS):
             sums[j] = 0
-        # Side by side, since a single sum cannot be vectorised; and block by block, which keeps digits.
+        # Partial sums, because a single sum cannot be vectorised; block by block, which loses fewer digits.
         stop = min(n, first + 64 * SUMS)
         while first + SUMS <= stop:
-            # The squares of large weights overflow, which must not reach l1.
+            # The squares of large weights overflow, which must not affect l1.
             if l2 > 0:
                 for j in range(SUMS):
                     sums[j] += weights_IO[first + j] * weights_IO[first + j] * square
@@ -66,7 +66,7 @@ cdef inline double penalties(
     const Graph* graph,
     const real* like,
 ) noexcept nogil:
-    """What l1 and l2 of all operations add to the loss."""
+    """Sum of the l1 and l2 penalties of all operations, which is part of the loss."""
     cdef Py_ssize_t i
     cdef const Op* op
     cdef double total = 0
@@ -95,7 +95,7 @@ cdef inline void limit_norms(
             factors_O[j] += weights_IO[i * O + j] * weights_IO[i * O + j]
     for j in range(O):
         factors_O[j] = square_root(factors_O[j])
-        # A norm that overflows gives NaN, which ends the training; 0 would delete the neuron silently.
+        # A norm that overflows gives NaN, which ends the training. 0 would delete the neuron silently.
         factors_O[j] = (
             limit / factors_O[j] + (factors_O[j] - factors_O[j]) if factors_O[j] > limit else <real>1)
     for i in range(I):
@@ -107,7 +107,7 @@ cdef inline void apply_max_norm(
     const Graph* graph,
     real* scratch,  # as many elements as the widest operation has outputs
 ) noexcept nogil:
-    """Bring the weights back within the max_norm of their operations, after a step."""
+    """Apply the max_norm of every operation to its weights, after a step."""
     cdef Py_ssize_t i
     cdef const Op* op
     for i in range(graph.n_ops):

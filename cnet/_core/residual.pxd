@@ -1,7 +1,7 @@
 """The skip connection: out = x + f(x) (He et al., 2016).
 
-Two operations enclose those of f. Forward, the first does nothing, and the second adds. Backward, the second
-keeps the delta, and the first adds it to what has come back through f.
+Two operations enclose those of f. In the forward pass, the first does nothing and the second adds. In the backward
+pass, the second keeps the delta, and the first adds it to the delta that has passed back through f.
 """
 
 from libc.string cimport memcpy

@@ -1,10 +1,10 @@
-"""A look for Ctrl-C now and then, from loops that run without the GIL."""
+"""Checks for Ctrl-C at intervals, from loops that run without the GIL."""
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
 
 
-# It reads the clock after every million multiplications, so that it costs nothing where a step takes nanoseconds.
+# The clock is read only after every million multiplications, so that short steps are not slowed down.
 cdef struct Watch:
     double work
     clock_t last
@@ -15,7 +15,7 @@ cdef inline Watch start_watch() noexcept nogil:
 
 
 cdef inline int look_for_signals(Watch* watch, double work) except -1 nogil:
-    """Raise KeyboardInterrupt, or run the user's signal handler, at most 50 ms late; NULL: do not look."""
+    """Run Python's signal handlers, which raise KeyboardInterrupt after Ctrl-C; every 50 ms, and never if NULL."""
     cdef clock_t now
     if watch == NULL:
         return 0

@@ -1,5 +1,5 @@
-# Prediction and training by one row at a time, for callers that wait for each: arrays are checked once, and nothing
-# is allocated. The GIL is kept unless there is much to do, which also keeps Python's threads apart.
+# Prediction and training row by row, for callers that wait for each row. Arrays are checked once, and nothing is
+# allocated. The GIL is kept unless there is much to do, so Python threads do not interfere with each other.
 
 cdef tuple INTEGERS = (int, np.integer)
 cdef tuple REAL_NUMBERS = (float, int, np.floating, np.integer)
@@ -10,7 +10,7 @@ cdef enum:
 
 
 cdef bint read_row(values, Py_ssize_t n, real* row):
-    """Copy an array of n floats; False if it is anything else, or not finite."""
+    """Copy an array of n floats; returns False if it is anything else, or not finite."""
     cdef Py_ssize_t i, stride
     cdef const char* data
     if (type(values) is not cnp.ndarray or cnp.PyArray_NDIM(values) != 1
@@ -32,14 +32,14 @@ cdef bint read_row(values, Py_ssize_t n, real* row):
 cdef class Predictor:
     """Predicts with a fixed network, without allocation and with few checks.
 
-    `NeuralNetwork.predictor` makes one. It is called with an array; NaN gives NaN.
+    It is created by `NeuralNetwork.predictor`, and called with an array. NaN inputs give NaN outputs.
 
     Parameters
     ----------
     x : ndarray of shape (n_inputs,) or (n, n_inputs)
         C-contiguous, in the network's dtype.
     out : ndarray of shape (n_outputs,) or (n, n_outputs), optional
-        Array for the outputs, C-contiguous as well, which must not overlap x. By default a new array.
+        Array for the outputs, also C-contiguous, which must not overlap x. By default a new array.
 
     Returns
     -------
@@ -49,7 +49,7 @@ cdef class Predictor:
     Raises
     ------
     TypeError, ValueError
-        If `x` or `out` is not such an array.
+        If `x` or `out` has another dtype, shape or layout, or the arrays overlap.
     RuntimeError
         If another thread is using this predictor. Each thread needs its own.
     """
@@ -68,7 +68,7 @@ cdef class Predictor:
 
     @property
     def parameters(self):
-        """The weights and biases that it predicts with, layer by layer: an array of its own."""
+        """The weights and biases used for predictions, layer by layer: the predictor's own array."""
         return self.network.arrays[1]
 
     cdef bint is_ours(self, array, Py_ssize_t width):
@@ -145,7 +145,7 @@ cdef class Predictor:
         return ValueError(f"{expected}, got {described(array)}")
 
     def row(self, x):
-        """Outputs for an array of one row of floats; None for anything else, or for a large network."""
+        """Return the outputs for an array of one row of floats; None for anything else, or for a large network."""
         cdef cnp.npy_intp n_outputs = self.graph.n_outputs
         cdef void* row
         if self.busy or self.work >= LONG_WORK:
@@ -164,20 +164,20 @@ cdef class Predictor:
 
 
 cdef class Learner:
-    """Steps of a run, each by one row.
+    """Makes steps of a run, each on one row.
 
     Parameters
     ----------
     run : Run
-        With examples of a single row, which are this learner's memory: x and targets are filled by each call.
+        Its examples are a single row. Each call overwrites x and targets.
     takes_labels : bool
-        Whether the targets of several outputs may be a label, and otherwise sum to 1.
+        Whether the target may be a label if there are several outputs; other targets then sum to 1.
     low, high : float
         Range of the targets.
     rate : float
-        Learning rate, which may be set.
+        Learning rate. It can be set.
     dropout_seed : int
-        0: nothing is dropped.
+        0: no dropout.
     """
 
     cdef public double rate
@@ -235,13 +235,13 @@ cdef class Learner:
             if not self.low <= targets[i] <= self.high:
                 return False
             total += targets[i]
-        # Rows that do not sum to 1 are for the caller to refuse, or to accept.
+        # The caller decides whether rows that do not sum to 1 are rejected.
         return not self.takes_labels or abs(total - 1) < 1e-6
 
     def __call__(self, x, y):
-        """Learn from a row of floats; returns its loss before the step, or None if they are not floats.
+        """Learn from a row of floats; return its loss before the step, or None if they are not floats.
 
-        NaN: the step would not have been finite, and was not made.
+        NaN means that the step would not have been finite, and was not made.
         """
         if self.run.dtype == cnp.NPY_FLOAT32:
             if not (read_row(x, self.job.graph.n_inputs, <float*>self.x)
@@ -253,7 +253,7 @@ cdef class Learner:
         return self.learn()
 
     def learn_from(self, x, targets, labels):
-        """Learn from arrays of a single row, as those of `Run`."""
+        """Learn from arrays of a single row, like the examples of `Run`."""
         cdef int dtype = self.run.dtype
         cdef Py_ssize_t n_inputs = self.job.graph.n_inputs, n_outputs = self.job.graph.n_outputs
         cdef size_t size = sizeof(float) if dtype == cnp.NPY_FLOAT32 else sizeof(double)
@@ -280,9 +280,9 @@ cdef class Learner:
         return total
 
     cdef double step(self) except? -1 nogil:
-        """A step; NaN, and parameters and buffers as before, if it is not finite.
+        """Make a step. If it is not finite, return NaN and leave parameters and buffers unchanged.
 
-        It does not look for signals, since an exception would leave half a step: Python does after the call. A
+        Signals are not checked, because an exception would leave half a step; Python checks them after the call. A
         loss in Python may raise, but does so before anything has changed.
         """
         cdef double total

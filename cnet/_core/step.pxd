@@ -22,7 +22,7 @@ from cnet._core.scalar cimport real
 from cnet._core.signals cimport Watch, look_for_signals
 
 
-# How a batch's loss is computed from its rows' losses.
+# How the losses of a batch's rows are combined.
 cdef enum Reduction:
     SUM
     MEAN
@@ -34,8 +34,8 @@ cdef struct Objective:
     intp_t loss
     double setting
     intp_t reduction
-    intp_t divide_penalties  # divide penalties by what the rows' sum is divided by
-    double recorded_scale  # of the rows' losses in the total, but not in the gradient
+    intp_t divide_penalties  # divide penalties by the divisor of the sum over the rows
+    double recorded_scale  # factor of the rows' losses in the total, but not in the gradient
 
 
 # Rows to learn from.
@@ -47,35 +47,35 @@ cdef struct Examples:
     const void* sample_weight  # or NULL
 
 
-# What a process adds to a step that several processes take together.
+# The contribution of one process to a step that several processes make together.
 cdef struct Contribution:
     void* gradient  # INOUT, of the reduced loss
     Py_ssize_t n_parameters
     Py_ssize_t item_size
     double n_rows
     double weight  # sum of the rows' weights
-    double loss  # what the rows add to the epoch's total; not finite where there is no gradient
+    double loss  # what the rows add to the epoch's total; if it is not finite, there is no gradient
 
 
-# Some rows that make one step.
+# The rows of one step.
 cdef struct Batch:
     const intp_t* rows  # indices into the examples, or NULL: from `first` on
     Py_ssize_t first
     Py_ssize_t n
     double divisor  # of the sum over the rows
-    double share  # what the total counts of the sum over the rows
-    double counted  # what the total counts of the penalty, and of a loss in Python
+    double share  # factor of the sum over the rows in the epoch's total
+    double counted  # factor of the penalty, and of a loss in Python, in the epoch's total
     double penalty
     double total
 
 
-# Replaces the gradient by that of all processes. Returns 0 to go on, or 1 to stop all of them.
+# Replaces the gradient by the gradient of all processes. Returns 0 to continue, or 1 to stop all of them.
 ctypedef int (*reduce_function)(void* context, Contribution* contribution) noexcept nogil
 
-# Computes a loss in Python into the total of a batch, and puts its gradient where `output_gradient` says.
+# Stores the value of a loss in Python in the total of a batch, and its gradient at `output_gradient`.
 ctypedef int (*loss_function)(void* context, Batch* batch) except -1 nogil
 
-# Called before a batch, with NAN, and after it, with what it adds to the epoch's total.
+# Called before a batch with NAN as value, and after it with what the batch adds to the epoch's total.
 ctypedef int (*batch_function)(
     void* context, Py_ssize_t batch, double value, Py_ssize_t n_rows) except -1 nogil
 
@@ -88,20 +88,20 @@ cdef struct Job:
     OptimizerSettings optimizer
     bint is_training  # whether steps are made
     Py_ssize_t batch_size
-    intp_t* n_steps  # that the optimizer has made
+    intp_t* n_steps  # number of steps that the optimizer has made
     Py_ssize_t n_moments  # elements of the optimizer's moments
     double learning_rate
     uint64_t dropout_seed  # 0: nothing is dropped
-    Watch* watch  # or NULL: it does not look for Ctrl-C
-    # Of the step that is being made.
+    Watch* watch  # or NULL: there are no checks for Ctrl-C
+    # The current step.
     Batch batch
     Outputs outputs
     Step update
     Descent descent
-    # What an evaluation asks for; NULL in training.
+    # Results of an evaluation, or NULL; NULL in training.
     void* all_outputs
     void* input_gradient
-    # Seams: NULL where they are not used. All get `context`.
+    # Functions to call, or NULL. `reduce` gets `reduce_context`, and the others get `context`.
     void* context
     loss_function call_loss
     batch_function before_batch
@@ -112,7 +112,7 @@ cdef struct Job:
 
 
 cdef inline void prepare_job(Job* job, const real* like) noexcept nogil:
-    """Set what does not change from step to step; `gradient` and `moments` are there already."""
+    """Set the fields that do not change from step to step; `gradient` and `moments` must be set before."""
     cdef const Graph* graph = &job.graph
     job.outputs.activation = graph.output_activation
     job.outputs.n_outputs = graph.n_outputs
@@ -130,9 +130,9 @@ cdef inline void prepare_job(Job* job, const real* like) noexcept nogil:
 
 
 cdef inline bint all_finite(Py_ssize_t n, const real* values) noexcept nogil:
-    """Whether no value is NaN or infinite: any other number less itself is 0."""
+    """Whether no value is NaN or infinite: only finite numbers give 0 if subtracted from themselves."""
     cdef Py_ssize_t i
-    cdef int found = 0  # an integer, whose sum the compiler may reorder and so vectorise
+    cdef int found = 0  # an integer, so that the compiler may reorder the operations and vectorise
     for i in range(n):
         found |= values[i] - values[i] != 0
     return found == 0
@@ -165,7 +165,7 @@ cdef inline double sum_of_weights(const Job* job, const real* like) noexcept nog
 
 
 cdef inline double divisor_of(const Job* job, const real* like) noexcept nogil:
-    """What the sum over the batch's rows is divided by."""
+    """Divisor of the sum over the batch's rows."""
     cdef double weight
     if job.objective.reduction == SUM:
         return 1
@@ -174,7 +174,7 @@ cdef inline double divisor_of(const Job* job, const real* like) noexcept nogil:
             or job.examples.sample_weight == NULL):
         return job.batch.n
     weight = sum_of_weights(job, like)
-    # Rows without weight have no loss either.
+    # If all weights are 0, so is the sum of the losses.
     return weight if weight > 0 else 1
 
 
@@ -185,14 +185,14 @@ cdef inline void take_block(
     Py_ssize_t n,
     real* like,
 ) noexcept nogil:
-    """Some rows of the batch as a block, with their inputs brought in."""
+    """Make a block of some rows of the batch, and gather their inputs."""
     cdef const Graph* graph = &job.graph
     cdef const Batch* batch = &job.batch
     cdef const real* x = <const real*>job.examples.x
     cdef const intp_t* rows = NULL
     block.n_rows = n
     block.column_stride = column_stride_of(graph, n, like)
-    # A loss in Python needs the outputs of all blocks at once; otherwise they take turns.
+    # A loss in Python needs the outputs of all blocks at once. Otherwise the blocks share their memory.
     block.start = start if job.objective.loss == IN_PYTHON else 0
     block.dropout_key = 0
     if job.dropout_seed != 0:
@@ -207,7 +207,7 @@ cdef inline void take_block(
 
 
 cdef inline void find_outputs(Job* job, const Block* block, const real* like) noexcept nogil:
-    """Where a block's outputs are."""
+    """Outputs of a block."""
     cdef const Graph* graph = &job.graph
     cdef const Op* top = &graph.ops[graph.top]
     job.outputs.n_rows = block.n_rows
@@ -222,7 +222,7 @@ cdef inline double loss_of_block(
     Py_ssize_t start,  # of the block in the batch
     real* like,
 ) except? -1 nogil:
-    """Loss of a block that has passed forward, and its first delta; returns the rows' weighted total."""
+    """Loss of a block after its forward pass, and its first delta; returns the weighted sum over the rows."""
     cdef const Graph* graph = &job.graph
     cdef Outputs* outputs = &job.outputs
     cdef double total
@@ -248,7 +248,7 @@ cdef inline double loss_of_block(
     return total
 
 
-# A loss in Python: the whole batch passes forward, and every block keeps its place.
+# A loss in Python: the forward pass of the whole batch comes first, so every block has its own memory.
 
 cdef inline Block block_at(
     const Graph* graph, Py_ssize_t n, Py_ssize_t start, const real* like
@@ -274,14 +274,14 @@ cdef inline void read_outputs(const Graph* graph, Py_ssize_t n, real* outputs_BO
 
 
 cdef inline real* output_gradient(const Graph* graph, const Block* block, real* like) noexcept nogil:
-    """Where the gradient by a block's outputs is, in their layout."""
+    """Gradient with respect to a block's outputs, in their layout."""
     return at(graph, graph.gathered_targets, like) + place(block, graph.n_outputs)
 
 
 cdef inline void write_output_gradient(
     const Graph* graph, Py_ssize_t n, const real* gradient_BO
 ) noexcept nogil:
-    """The gradient by the outputs of a whole batch, in the layout of its blocks."""
+    """Copy the gradient with respect to the outputs of a whole batch into the layout of its blocks."""
     cdef Py_ssize_t start = 0, O = graph.n_outputs
     cdef Block block
     cdef real* to
@@ -297,7 +297,7 @@ cdef inline void write_output_gradient(
 
 
 cdef inline void take_output_gradient(Job* job, const Block* block, real* like) noexcept nogil:
-    """A block's first delta, from the gradient by its outputs."""
+    """A block's first delta, from the gradient with respect to its outputs."""
     cdef const Graph* graph = &job.graph
     cdef real* delta = <real*>job.outputs.delta
     find_outputs(job, block, like)
@@ -311,7 +311,7 @@ cdef inline void take_output_gradient(Job* job, const Block* block, real* like) 
 
 
 cdef inline int loss_in_python(Job* job, real* like) except -1 nogil:
-    """A whole batch forward, and its loss into the batch's total."""
+    """Forward pass of a whole batch; its loss is stored in the batch's total."""
     cdef Batch* batch = &job.batch
     cdef Py_ssize_t start = 0, B
     cdef Block block
@@ -329,12 +329,12 @@ cdef inline int loss_in_python(Job* job, real* like) except -1 nogil:
 # The step
 
 cdef inline bint goes_on(const Job* job) noexcept nogil:
-    """Whether there is a gradient to compute: in training there is none for a loss that is not finite."""
+    """Whether to compute the gradient. Training skips it if the loss is not finite."""
     return isfinite(job.batch.total) or not job.is_training
 
 
 cdef inline int pass_batch(Job* job, bint backward, real* like) except -1 nogil:
-    """The batch forward, its loss and, with `backward`, its gradients."""
+    """Forward pass of the batch, its loss and, with `backward`, its gradients."""
     cdef const Graph* graph = &job.graph
     cdef Batch* batch = &job.batch
     cdef Py_ssize_t start = 0, B, I = graph.n_inputs, O = graph.n_outputs
@@ -368,7 +368,7 @@ cdef inline int pass_batch(Job* job, bint backward, real* like) except -1 nogil:
 
 
 cdef inline bint reduce_gradient(Job* job, const real* like) noexcept nogil:
-    """Let other processes add their gradients; returns whether to go on."""
+    """Let other processes add their gradients; returns whether to continue."""
     cdef Contribution contribution
     if job.reduce == NULL:
         return True
@@ -389,7 +389,7 @@ cdef inline double step(
     """One step by a batch of n rows.
 
     Returns what the batch adds to the epoch's total, computed before the update: n times its loss, or its loss
-    where losses are summed. Where that is not finite, nothing is updated.
+    if losses are summed. If this is not finite, nothing is updated.
     """
     cdef Graph* graph = &job.graph
     cdef Batch* batch = &job.batch
@@ -398,7 +398,7 @@ cdef inline double step(
     batch.n = n
     batch.divisor = divisor_of(job, parameters)
     batch.counted = 1 if job.objective.reduction == SUM else n
-    # A plain mean adds the rows' losses as they are.
+    # With a plain mean, the rows' losses are added unchanged.
     batch.share = job.objective.recorded_scale
     if job.objective.reduction == WEIGHTED_MEAN:
         batch.share *= n / batch.divisor
@@ -423,13 +423,13 @@ cdef inline double step(
 
 cdef inline double run_epoch(
     Job* job,
-    const intp_t* order,  # rows in the order in which they are taken, or NULL: as they are
+    const intp_t* order,  # indices of the rows in training order, or NULL: unchanged
     Py_ssize_t n,
     const double* rates,  # learning rate of each step
     Py_ssize_t rates_stride,  # 0: one rate for all steps
     real* parameters,
 ) except? -1 nogil:
-    """A step for each batch of n rows; returns their total, which is not finite where training diverges."""
+    """A step for each batch of n rows; returns their total, which is not finite if training diverges."""
     cdef Py_ssize_t start = 0, batch = 0, rows
     cdef double total = 0, value
     while start < n:
@@ -443,7 +443,7 @@ cdef inline double run_epoch(
             return value
         total += value
         if job.after_batch != NULL:
-            # Whoever watches batches must not be shown weights that have overflowed.
+            # Callbacks must not see weights that have overflowed.
             if not job_is_finite(job, parameters):
                 return NAN
             job.after_batch(job.context, batch, value, rows)

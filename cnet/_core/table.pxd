@@ -1,4 +1,4 @@
-"""The operation table as Python hands it over: checked, and planned in a copy."""
+"""The operation table that Python passes: it is checked, and planned in a copy."""
 
 cimport numpy as cnp
 from cpython.bytearray cimport PyByteArray_AS_STRING
@@ -13,7 +13,7 @@ from cnet._core.team cimport TEAM_MOST_THREADS
 
 
 cdef inline int check_operations(const Op* ops, Py_ssize_t n_ops, Graph* graph) except -1:
-    """Refuse a table whose operations do not fit together, the parameters or the buffers."""
+    """Raise ValueError if the operations do not fit together, the parameters or the buffers."""
     cdef Py_ssize_t i, n_outputs, n_weights
     cdef const Op* op
     cdef bint sound
@@ -56,7 +56,7 @@ cdef inline int check_operations(const Op* ops, Py_ssize_t n_ops, Graph* graph) 
 
 
 cdef inline plan_operations(Graph* graph, operations, tuple layout, bint training, int dtype, record):
-    """Check a table of records, and plan a copy of it, which is returned."""
+    """Check a table of records, and return a copy with its workspace planned."""
     cdef Py_ssize_t capacity, block
     cdef int threads
     capacity, block, threads = layout
@@ -67,7 +67,7 @@ cdef inline plan_operations(Graph* graph, operations, tuple layout, bint trainin
     if not has_dtype(operations, record) or not (
             cnp.PyArray_NDIM(operations) == 1 and cnp.PyArray_ISCARRAY_RO(operations)):
         raise ValueError(f"operations must be a table of dtype {record}, got {described(operations)}")
-    # Its bytes, because NumPy copies records field by field.
+    # Copy the bytes, because NumPy copies records field by field.
     graph.n_ops = cnp.PyArray_DIM(operations, 0)
     table = bytearray(graph.n_ops * sizeof(Op))
     graph.ops = <Op*>PyByteArray_AS_STRING(table)

@@ -1,13 +1,13 @@
-"""scikit-learn's multi-layer perceptrons, on cnet's engine: change the import, keep the code.
+"""scikit-learn's multi-layer perceptrons on cnet's engine: change the import, keep the code.
 
-Needs scikit-learn: ``pip install "cnet[sklearn]"``.
+Requires scikit-learn: ``pip install "cnet[sklearn]"``.
 """
 
 try:
     import sklearn  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        'cnet.estimators needs scikit-learn, which comes with: pip install "cnet[sklearn]"'
+        'cnet.estimators requires scikit-learn: pip install "cnet[sklearn]"'
     ) from error
 
 from cnet.estimators._classifier import MLPClassifier

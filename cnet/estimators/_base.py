@@ -73,11 +73,11 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
     # Whether the squared error is recorded as the mean over the outputs.
     _averages_outputs: ClassVar[bool] = False
 
-    # Differences between the two
+    # Differences between the classifier and the regressor
 
     @abstractmethod
     def _as_coding(self, y: Any, classes: Any, *, first: bool, incremental: bool) -> Coding:
-        """Return the kind of y, or check that it is the kind of the last fit."""
+        """Return the kind of y; in a further fit, check that it has not changed."""
 
     @abstractmethod
     def _given_coding(self) -> Coding:
@@ -100,7 +100,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         return sample_weight
 
     def _keep(self, arguments: dict[str, Any]) -> None:
-        """Keep the constructor's arguments as they are; `fit` checks them."""
+        """Store the constructor's arguments unchanged; `fit` checks them."""
         for name in arguments:
             if name not in ("self", "__class__"):
                 setattr(self, name, arguments[name])
@@ -119,7 +119,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__()}
         if self._shares_state():
-            # The network has the optimizer's state; a copy of each would be two states.
+            # The network stores the optimizer's state. Pickling both would make two separate states.
             scheduler = state["_scheduler"] = copy.copy(self._scheduler)
             assert scheduler is not None
             scheduler.state = None
@@ -179,7 +179,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
                     parameters, X, y, sample_weight, incremental, classes, held_out, random_state
                 )
             except BaseException:
-                # scikit-learn's checks have set them, but they belong to the last fit.
+                # scikit-learn's checks have set them, but the estimator keeps those of the last fit.
                 for name in _OF_FEATURES:
                     self.__dict__.pop(name, None)
                 self.__dict__.update(learnt)
@@ -213,7 +213,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         X, y = self._validated(X, y, reset=first, dtype=dtype)  # noqa: N806
         drawn_dtype = X.dtype
         if parameters.optimizer is None:
-            # A line search needs the precision.
+            # The line search needs this precision.
             X = X.astype(np.float64, copy=False)  # noqa: N806
         coding = self._as_coding(y, classes, first=first, incremental=incremental)
         loss = self._as_loss(coding)
@@ -236,7 +236,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         if present is not None and continues and present.dtype == data.x.dtype:
             network = present
         else:
-            # Each fit has other dropout, also with the weights of the last one.
+            # Each fit has different dropout, even if it continues with the weights of the last one.
             seed = random_state.randint(2**31 - 1) if any(parameters.dropout) else 0
             if present is not None:
                 network = rebuilt(present, layers, data.x.dtype, seed)
@@ -287,7 +287,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         return X, y
 
     def _dtype(self) -> np.dtype[Any]:
-        """Return the dtype of the present weights."""
+        """Return the dtype of the current weights."""
         if self._has_network():
             return self.network_.dtype
         return np.result_type(np.float32, *(np.asarray(coef).dtype for coef in self.coefs_))
@@ -339,11 +339,11 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
     # The network
 
     def _arrays(self) -> list[NDArray[Any]]:
-        """Return the present weights and biases, layer by layer."""
+        """Return the current weights and biases, layer by layer."""
         return list(chain.from_iterable(zip(self.coefs_, self.intercepts_, strict=True)))
 
     def _adopt(self, network: NeuralNetwork, coding: Coding) -> None:
-        """Make a network this estimator's."""
+        """Use `network` as the network of this estimator."""
         self._forget_given_weights()
         self.network_ = network
         self._coding = coding
@@ -352,7 +352,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         self.out_activation_ = sklearn_name(coding.activation)
 
     def _start_records(self, parameters: Parameters, scored: bool, *, reset: bool) -> None:
-        """Set the attributes that describe the training; without `reset` most keep their values."""
+        """Set the attributes that describe the training; if `reset` is False, most keep their values."""
         records: dict[str, Any] = {
             "t_": 0,
             "loss_curve_": [],
@@ -455,7 +455,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
     # Prediction
 
     def _plan(self) -> Plan:
-        """Return the plan to predict with. Given weights become a network in the first call."""
+        """Return the plan for predictions. The first call creates a network from assigned weights."""
         check_is_fitted(self)
         if not self._has_network():
             coding = self._given_coding()
@@ -467,7 +467,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         return self.network_.trainer.plan
 
     def _checked(self, X: Matrix, plan: Plan) -> Any:  # noqa: N803
-        """Return the checked rows to predict for."""
+        """Return the validated rows for a prediction."""
         x = validate_data(self, X, accept_sparse="csr", dtype=plan.dtype, order="C", reset=False)
         return x if issparse(x) else as_rows(x)
 

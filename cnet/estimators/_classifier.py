@@ -47,8 +47,8 @@ Weights: TypeAlias = Mapping[Any, float]
 class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multi-layer perceptron classifier: scikit-learn's MLPClassifier with more options.
 
-    With the same parameters and `random_state` it has scikit-learn's starting weights and batches, and
-    so its predictions, up to rounding errors.
+    With the same parameters and `random_state` it has the same initial weights and batches as
+    scikit-learn, and so the same predictions up to rounding.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     solver : str or cnet.Optimizer, default "adam"
         lbfgs (on all rows at once, in float64, without `l1`, `max_norm`, `dropout` or `batch_norm`),
         sgd (with `momentum` and `nesterovs_momentum`), adam (with `beta_1`, `beta_2` and `epsilon`), or
-        another optimizer of cnet by name or as an object such as ``cnet.AdamW(weight_decay=0.01)``. If
-        such an object has a learning_rate, it is used instead of `learning_rate_init`.
+        another optimizer of cnet by name or as an object such as ``cnet.AdamW(weight_decay=0.01)``. The
+        learning_rate of the object, if it is set, is used instead of `learning_rate_init`.
     alpha : float, default 0.0001
         L2 penalty on the weights. Half of it times the sum of their squares is added to the sum of a
         batch's losses, which is then divided by the number of rows, or by the sum of their weights.
@@ -80,21 +80,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     shuffle : bool, default True
         Whether to shuffle the rows in each epoch.
     random_state : int, numpy.random.RandomState or None, default None
-        Source of the starting weights, the held-out rows, the order of rows, and dropout.
+        Source of the initial weights, the held-out rows, the order of rows, and dropout.
     tol : float, default 1e-4
-        An epoch is no improvement if it lowers the loss, or with `early_stopping` raises the score, by
-        less than this. lbfgs stops when no element of the gradient is larger.
+        An epoch counts as an improvement if it lowers the loss, or with `early_stopping` raises the
+        score, by at least this. lbfgs stops when no element of the gradient is larger.
     verbose : bool or int, default False
         Whether to print the loss after each epoch.
     warm_start : bool, default False
-        Whether `fit` continues with the present weights.
+        Whether `fit` continues with the current weights.
     momentum : float, default 0.9
         Momentum of "sgd".
     nesterovs_momentum : bool, default True
         Whether "sgd" uses Nesterov's momentum.
     early_stopping : bool, default False
         Whether to hold out `validation_fraction` of the rows (for two classes, with the same proportions
-        of the classes), stop when the score on them stops improving, and return to the weights with the
+        of the classes), stop when the score on them stops improving, and restore the weights with the
         best score. Not used by "lbfgs".
     validation_fraction : float, default 0.1
         Fraction of the rows that `early_stopping` holds out.
@@ -105,8 +105,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     max_fun : int, default 15000
         Maximum number of loss evaluations by lbfgs.
     loss : str, cnet.Loss or callable, default "log_loss"
-        log_loss is the cross-entropy. Others are the losses for sigmoid outputs or, for more than two
-        classes, for softmax outputs.
+        log_loss is the cross-entropy. The other choices are the losses for sigmoid outputs or, for more
+        than two classes, for softmax outputs.
     class_weight : dict, "balanced", list of dict or None, default None
         Factors of the rows' weights by class, as in scikit-learn's ``compute_sample_weight``.
     l1 : float, default 0
@@ -123,21 +123,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Callbacks during training, called with `network_`; see `cnet.NeuralNetwork.train`.
     batch_norm, layer_norm : bool, default False
         Whether to normalize the inputs of each hidden activation, by a `cnet.BatchNorm` or a
-        `cnet.LayerNorm` between the product and the activation. Only one of them can be True. Batch
-        statistics are those of each batch, in which each row counts once. `batch_norm` requires a
-        `batch_size` of at least 2 and cannot be used with "lbfgs". A batch of a single row uses the
-        running statistics, as predictions do.
+        `cnet.LayerNorm` between the product and the activation. Only one of them can be True. In batch
+        statistics each row counts once, whatever its weight. `batch_norm` requires a `batch_size` of at
+        least 2 and cannot be used with "lbfgs". A batch of a single row uses the running statistics, as
+        predictions do.
 
     Attributes
     ----------
     network_ : cnet.NeuralNetwork
         The trained network, with its `activations`, `input_gradient`, `predictor` and other methods.
-        If a layer's `trainable`, `learning_rate_factor` or `bias_learning_rate_factor` is set, the next
-        `partial_fit`, or `fit` with `warm_start`, follows it. "lbfgs" follows `trainable` and factors
-        of 0.
+        A layer's `trainable`, `learning_rate_factor` and `bias_learning_rate_factor` can be set. They
+        take effect at the next `partial_fit`, or `fit` with `warm_start`. "lbfgs" uses only `trainable`
+        and factors of 0.
     coefs_, intercepts_ : list of ndarray
-        Views of the weights and biases of the dense layers, without those of normalization layers.
-        Assigned values are copied into them.
+        Views of the weights and biases of the dense layers, not of normalization layers. Assigned
+        values are copied into them.
     classes_ : ndarray of shape (n_classes,), or for several columns of labels a list of them
     loss_, best_loss_ : float
         The last and the lowest loss. `best_loss_` is None with early stopping.
@@ -151,7 +151,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     t_ : int
         Number of rows seen in all epochs.
     n_layers_, n_outputs_ : int
-        Number of layers, including the input layer and without normalization layers, and of outputs.
+        Number of layers, including the input layer but not normalization layers, and number of outputs.
     out_activation_ : str
         Activation of the output layer.
     n_features_in_ : int
@@ -217,7 +217,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         y_val: Matrix | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Train the network, from new weights or, with `warm_start`, from the present ones.
+        """Train the network, from new weights or, with `warm_start`, from the current ones.
 
         Parameters
         ----------
@@ -225,12 +225,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Computation is in float32 if X is float32, and in float64 otherwise. A sparse matrix that
             would take more than 64 MB as an array is converted some batches at a time.
         y : array-like of shape (n,) or (n, n_outputs), or sparse matrix
-            One class for each row, one column of 0 and 1 for each class, or several columns of classes,
-            each of which has its own softmax.
+            One class for each row, one column of 0 and 1 for each class, or several columns of classes.
+            Each column of classes has its own softmax.
         sample_weight : array-like of shape (n,), optional
             Weights of the rows, 0 or more.
         X_val, y_val, sample_weight_val : array-like, optional
-            Validation data to compute the score on after each epoch, instead of the rows that
+            Validation data on which the score is computed after each epoch, instead of the rows that
             `early_stopping` holds out.
 
         Returns
@@ -254,7 +254,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         sample_weight: ArrayLike | None = None,
         classes: ArrayLike | Sequence[ArrayLike] | None = None,
     ) -> Self:
-        """Train the network for one epoch, from the present weights.
+        """Train the network for one epoch, from the current weights.
 
         Parameters
         ----------
@@ -271,7 +271,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def predict(self, X: Matrix) -> NDArray[Any] | csr_matrix:  # noqa: N803
-        """Return the class of each row, or for any number of labels per row a 0 or 1 for each class.
+        """Return the class of each row, or for multilabel targets a 0 or 1 for each class.
 
         Parameters
         ----------
@@ -369,7 +369,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return coding
 
     def _coding_of_classes(self, y: Any, classes: Any) -> Labels:
-        """Return the kind of labels for `partial_fit`, whose rows need not include every class."""
+        """Return the kind of labels for `partial_fit`. Its rows need not include every class."""
         known = hasattr(self, "classes_")
         if classes is None:
             if not known:
@@ -408,7 +408,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return coding.log_loss()
         if coding.weighs_targets:
             raise ValueError(
-                f"loss must be 'log_loss' where y has several columns of classes, got {self.loss!r}"
+                f"loss must be 'log_loss' if y has several columns of classes, got {self.loss!r}"
             )
         return resolve_loss(self.loss, coding.activation)
 
@@ -425,7 +425,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         weights: NDArray[Any]
         assert isinstance(coding, Labels)
         if isinstance(self.class_weight, dict) and coding.one_class_each:
-            # For all classes, since the rows of `partial_fit` need not include every one.
+            # For all classes, because the rows of `partial_fit` need not include every class.
             of_classes = compute_class_weight(
                 self.class_weight, classes=coding.classes, y=coding.classes
             )
@@ -464,7 +464,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
 
 def _equal(classes: Any, others: Any) -> bool:
-    """Whether classes, or lists of them, are the same."""
+    """Return whether classes, or lists of classes, are equal."""
     if isinstance(classes, list) or isinstance(others, list):
         return len(classes) == len(others) and all(map(_equal, classes, others))
     return np.array_equal(classes, others)

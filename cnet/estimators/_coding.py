@@ -32,7 +32,7 @@ class Targets(NamedTuple):
 class GroupedCrossEntropy:
     """Sum of the cross-entropies of several softmaxes over groups of linear outputs.
 
-    Can be used as a loss function. A row of targets consists of one one-hot row for each group,
+    An object can be used as a loss function. A row of targets consists of a one-hot row for each group,
     multiplied by the row's weight. The loss is the weighted mean over the rows.
 
     Parameters
@@ -70,7 +70,7 @@ class Coding:
     stratified : bool
         Whether held-out rows have the same proportions of the classes as all rows.
     weighs_targets : bool
-        Whether the targets are multiplied by the rows' weights, and the loss has none.
+        Whether the targets are multiplied by the rows' weights, because the loss takes no weights.
     """
 
     activation: ActivationName
@@ -84,7 +84,7 @@ class Coding:
         Raises
         ------
         ValueError
-            If a label is none of the classes, or a number is out of the loss's range.
+            If a label is not one of the classes, or a number is outside the range of the loss.
         """
         raise NotImplementedError
 
@@ -94,7 +94,7 @@ class Coding:
 
 
 class Numbers(Coding):
-    """Numbers, which are the outputs themselves.
+    """Numbers: the predictions are the outputs.
 
     Parameters
     ----------
@@ -142,11 +142,11 @@ class Labels(Coding):
 
 
 class Binary(Labels):
-    """One class of two, or a single class, with one sigmoid output."""
+    """Labels of two classes, or of a single class, with one sigmoid output."""
 
     activation = "sigmoid"
     n_outputs = 1
-    # Like scikit-learn, which does so for two classes only.
+    # As in scikit-learn, which stratifies for two classes only.
     stratified = True
     one_class_each = True
 
@@ -177,7 +177,7 @@ class Binary(Labels):
 
 
 class Multiclass(Labels):
-    """One class of several, with a softmax."""
+    """Labels of several classes, with a softmax."""
 
     activation = "softmax"
     one_class_each = True
@@ -297,11 +297,11 @@ def labels_of(y: NDArray[Any]) -> Labels:
     Raises
     ------
     ValueError
-        If y has no labels but, for example, continuous numbers.
+        If y does not have labels but, for example, continuous numbers.
     """
     if issparse(y) and not is_multilabel(y):
         raise ValueError(
-            "y must be an array where it has several columns of classes, got a sparse matrix"
+            "y must be an array if it has several columns of classes, got a sparse matrix"
         )
     kind = type_of_target(y, input_name="y")
     if kind == "multilabel-indicator":
@@ -317,7 +317,7 @@ def labels_of(y: NDArray[Any]) -> Labels:
 
 
 def labels_from(classes: NDArray[Any]) -> Labels:
-    """Return the kind of labels for these classes, one of which each row has."""
+    """Return the kind of labels for rows that each have one of these classes."""
     return Binary(classes) if len(classes) < 3 else Multiclass(classes)
 
 

@@ -25,9 +25,9 @@ Objective: TypeAlias = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.f
 
 
 class _OneBlasThread:
-    """A context manager in which BLAS uses one thread, also if several Python threads enter it.
+    """A context manager in which BLAS uses one thread, even if several Python threads enter it.
 
-    L-BFGS computes products of twenty by twenty numbers. OpenBLAS splits even these among its threads,
+    L-BFGS multiplies matrices of twenty by twenty numbers. OpenBLAS splits even these among its threads,
     which then wait for each other if the cores are busy: 57 calls took 190 ms instead of 1.
     """
 
@@ -70,7 +70,7 @@ def objective(
     Parameters
     ----------
     plan : Plan
-        Its parameters are set to those that the function is called with.
+        Its model's parameters are set to those that the function is called with.
     data : Data
         ``data.x`` may be a CSR matrix.
     loss : Loss
@@ -79,7 +79,7 @@ def objective(
     constant : float
         A number to add to the loss.
     trained : ndarray of bool, or None
-        Which of the model's parameters the function is called with; None: all.
+        Which of the model's parameters are arguments of the function; None: all.
     """
     n_slices = 1 if loss.in_python else len(slices_of(data.x))
     # Each slice adds its share of the penalty.
@@ -102,18 +102,18 @@ def minimize(
     parameters: Parameters,
     observe: Callable[[int, float], bool],
 ) -> tuple[float, int]:
-    """Minimise a function of a network's parameters, and set these to the best ones found.
+    """Minimise a function of a network's parameters, and set the parameters to the best ones found.
 
-    If an exception ends it, they are those of the last finished iteration.
+    After an exception, the parameters are those of the last finished iteration.
 
     Parameters
     ----------
     function : callable
         Returns the loss and its gradient.
     weights : ndarray
-        The network's parameters: where to start, and where to store the result.
+        The network's parameters: the starting point, overwritten with the result.
     trained : ndarray of bool, or None
-        Which of them the function is called with; None: all.
+        Which of the parameters are arguments of the function; None: all.
     parameters : Parameters
     observe : callable
         ``observe(iteration, loss)`` is called after each iteration, and returns True to stop.
@@ -158,19 +158,19 @@ def minimize(
         if np.isfinite(result.fun):
             reached[...] = result.x
     finally:
-        # The line search has tried others.
+        # The line search has set other parameters since the last iteration.
         weights[chosen] = reached
     iterations = min(int(result.nit), parameters.max_iter)
     if not np.isfinite(result.fun):
         raise ValueError(
-            "L-BFGS ended because the loss is not a finite number; X or y may have large values that "
-            "have to be scaled"
+            "L-BFGS stopped because the loss is not a finite number; X or y may have large values that "
+            "must be scaled"
         )
     # 99: a callback has stopped it.
     if result.status not in (0, 99):
         reason = {1: "max_iter or max_fun is reached"}.get(result.status, "the line search failed")
         warnings.warn(
-            f"L-BFGS ended after {iterations} iterations before it had converged: {reason}. "
+            f"L-BFGS stopped after {iterations} iterations, before it converged: {reason}. "
             f"A larger max_iter={parameters.max_iter} or max_fun={parameters.max_fun}, or scaled "
             "inputs, may help",
             ConvergenceWarning,

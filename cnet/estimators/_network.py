@@ -1,4 +1,4 @@
-"""The network of an estimator: its layers and its starting weights."""
+"""The network of an estimator: its layers and its initial weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnet.layers import LAYER_KINDS, BaseLayer, Layer, layer_from_config
 from cnet.model import Model
 from cnet.network import NeuralNetwork
 
-# scikit-learn's factors in Glorot's bound, where they are not 6.
+# scikit-learn's factors in Glorot's bound, if they are not 6.
 _GLOROT_FACTORS = {"sigmoid": 2}
 
 
@@ -59,7 +59,7 @@ def layer_arguments(parameters: Parameters, n_inputs: int, coding: Coding) -> li
 
 
 def dense_layers(network: NeuralNetwork) -> list[Layer]:
-    """Return the layers of a network that have a weight for each pair of input and neuron."""
+    """Return the fully connected layers of a network."""
     return [layer for layer in network.layers if isinstance(layer, Layer)]
 
 
@@ -69,14 +69,14 @@ def check_shape(network: NeuralNetwork, arguments: Sequence[Mapping[str, Any]]) 
     new = tuple(each["n_neurons"] for each in arguments if each["kind"] == "dense")
     if present != new:
         raise ValueError(
-            f"hidden_layer_sizes and the outputs must be those of the present network, "
+            f"hidden_layer_sizes and the outputs must be those of the current network, "
             f"{present}, got {new}; clone the estimator to start again"
         )
     kinds = [layer.kind for layer in network.layers]
     new_kinds = [each["kind"] for each in arguments]
     if kinds != new_kinds:
         raise ValueError(
-            "batch_norm and layer_norm must be those of the present network, whose layers are "
+            "batch_norm and layer_norm must be those of the current network, whose layers are "
             f"{', '.join(kinds)}, got {', '.join(new_kinds)}; clone the estimator to start again"
         )
 
@@ -91,7 +91,7 @@ def has_layers(network: NeuralNetwork, arguments: Sequence[Mapping[str, Any]]) -
 
 
 def changed(layer: BaseLayer, **settings: Any) -> BaseLayer:
-    """Return a new layer with other values of those of these settings that it has."""
+    """Return a new layer with these settings; settings that the layer does not have are ignored."""
     config = layer.config()
     return layer_from_config({**config, **{k: v for k, v in settings.items() if k in config}})
 
@@ -102,9 +102,9 @@ def build(
     arrays: Iterable[ArrayLike],
     seed: int,
 ) -> NeuralNetwork:
-    """Return a network of layers of these kinds, with these arguments, weights and biases.
+    """Return a network with layers of these kinds and arguments, and with these weights and biases.
 
-    `arrays` are the weights and biases of one dense layer after the other. Normalization layers have
+    `arrays` has the weights and biases of the dense layers, layer by layer. Normalization layers have
     their initial values.
     """
     layers = []
@@ -128,9 +128,9 @@ def rebuilt(
     dtype: np.dtype[Any],
     seed: int,
 ) -> NeuralNetwork:
-    """Return a network with the values of another of the same shape, and with these arguments.
+    """Return a network with these arguments and the values of another network of the same shape.
 
-    Its layers keep the settings that are not among the arguments, such as `trainable`.
+    Settings that are not among the arguments, such as `trainable`, are also those of the other network.
     """
     layers = [
         changed(layer, **of_layer)
@@ -145,7 +145,7 @@ def rebuilt(
 def trained_parameters(model: Model) -> NDArray[np.bool_] | None:
     """Return which parameters of a model training may change; None: all of them.
 
-    Those of a frozen layer do not change, nor those whose learning rate has the factor 0.
+    Training does not change parameters of a frozen layer, or with a learning rate factor of 0.
     """
     trained = np.zeros(len(model.parameters), np.bool_)
     for layer in model.layers:
@@ -167,7 +167,7 @@ def draw(
     random_state: np.random.RandomState,
     dtype: np.dtype[Any],
 ) -> list[NDArray[Any]]:
-    """Return starting weights and biases of the dense layers, drawn as in scikit-learn.
+    """Return random initial weights and biases of the dense layers, as in scikit-learn.
 
     They are uniform within Glorot's bound, sqrt(6 / (inputs + neurons)), or for the logistic function
     sqrt(2 / (inputs + neurons)). The output layer has the bound for the activation before it.

@@ -17,7 +17,7 @@ from cnet.losses import LOSSES, FunctionLoss, Loss, LossFunction, LossName
 from cnet.optimizers import SGD, Adam, Optimizer, OptimizerName, resolve_optimizer
 from cnet.schedules import Adaptive, InverseScaling, Schedule
 
-# In hidden layers all but softmax.
+# Hidden layers can have every activation except softmax.
 HiddenActivation: TypeAlias = Literal["identity", "logistic"] | ActivationName
 Solver: TypeAlias = Literal["lbfgs"] | OptimizerName
 LearningRate: TypeAlias = Literal["constant", "invscaling", "adaptive"]
@@ -46,7 +46,7 @@ class Parameters:
     schedule : Schedule or None
         None: the learning rate does not change.
     learning_rate : float
-        The learning rate at the start.
+        The initial learning rate.
     batch_size : int or None
         None: 200, or all rows if there are fewer.
     n_iter_no_change : float
@@ -54,7 +54,7 @@ class Parameters:
     normalization : {"batch_norm", "layer_norm"} or None
         Kind of the layer that normalizes the inputs of each hidden activation; None: there is none.
 
-    The others are as in `MLPClassifier`.
+    The other attributes are as in `MLPClassifier`.
     """
 
     hidden_layer_sizes: tuple[int, ...]
@@ -132,17 +132,17 @@ def as_parameters(estimator: Any) -> Parameters:
         for name, unset in (("l1", 0), ("max_norm", None)):
             if getattr(found, name) != unset:
                 raise ValueError(
-                    f"{name} must be {unset} with solver 'lbfgs', which needs a smooth loss without "
+                    f"{name} must be {unset} with solver 'lbfgs', which requires a smooth loss without "
                     f"bounds, got {getattr(found, name):g}"
                 )
         if any(found.dropout):
             raise ValueError(
-                f"dropout must be 0 with solver 'lbfgs', which needs the same loss at every call, "
+                f"dropout must be 0 with solver 'lbfgs', which requires the same loss at every call, "
                 f"got {estimator.dropout!r}"
             )
         if found.normalization == "batch_norm":
             raise ValueError(
-                "batch_norm must be False with solver 'lbfgs', which needs the same loss at every "
+                "batch_norm must be False with solver 'lbfgs', which requires the same loss at every "
                 "call, got True; layer_norm can be used instead"
             )
     elif found.normalization == "batch_norm" and found.batch_size == 1:
@@ -186,7 +186,7 @@ def _as_sizes(sizes: Any) -> tuple[int, ...]:
 def _as_activations(activation: Any, n_hidden: int) -> tuple[ActivationName, ...]:
     if isinstance(activation, str):
         names = [activation] * n_hidden
-        # Checked even if there is no hidden layer.
+        # Checked even if there are no hidden layers.
         as_choice("activation", activation, HIDDEN_ACTIVATIONS)
     else:
         names = _one_each(
@@ -204,7 +204,7 @@ def _as_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
 
 
 def _as_normalization(estimator: Any, n_hidden: int) -> Literal["batch_norm", "layer_norm"] | None:
-    """Return the kind of the normalization layers, if there are any."""
+    """Return the kind of the normalization layers, or None."""
     batch_norm = as_flag("batch_norm", estimator.batch_norm)
     layer_norm = as_flag("layer_norm", estimator.layer_norm)
     if batch_norm and layer_norm:
@@ -228,7 +228,7 @@ def _one_each(name: str, values: Any, n_hidden: int, expected: str) -> list[Any]
 
 
 def _as_optimizer(estimator: Any) -> tuple[Optimizer | None, float, Schedule | None]:
-    """Return the optimizer, the learning rate at the start and the schedule."""
+    """Return the optimizer, the initial learning rate and the schedule."""
     solver = estimator.solver
     schedule = _as_schedule(estimator)
     rate = as_number("learning_rate_init", estimator.learning_rate_init, 0, open_low=True)

@@ -1,7 +1,7 @@
-"""The loss as scikit-learn records it, where that differs from the loss that is minimised.
+"""The loss as scikit-learn records it, if it differs from the loss that is minimised.
 
-The squared error is recorded as the mean over the outputs, whose sum is minimised. The Poisson deviance
-has an additional constant, so that it is 0 if all predictions are right.
+The squared error is minimised as the sum over the outputs, and recorded as their mean. The Poisson
+deviance has an additional constant, so that it is 0 if all predictions are right.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def recorded_by_batches(
     shuffling: Shuffling | None,
     batch_size: int,
 ) -> Recorded | None:
-    """Return a function that converts the loss of the last epoch; None: it is recorded as it is.
+    """Return a function that converts the loss of the last epoch; None: it is recorded unchanged.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def recorded_by_batches(
     rows : ndarray of intp, or None
         The rows to train on; None: all.
     shuffling : Shuffling or None
-        Its `order` is that of the last epoch. None: rows are in order.
+        Its `order` is the order of the last epoch. None: rows are not shuffled.
     batch_size : int
     """
     of_rows = loss.constant(data.targets)
@@ -73,7 +73,7 @@ def recorded_by_batches(
 def recorded_by_lbfgs(
     loss: Loss, data: Data, n_outputs: int, penalty: Callable[[], float]
 ) -> Recorded | None:
-    """Return a function that converts the loss of the last iteration; None: it is recorded as it is.
+    """Return a function that converts the loss of the last iteration; None: it is recorded unchanged.
 
     Parameters
     ----------

@@ -104,7 +104,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y_val: Matrix | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Train the network, in the same way as `MLPClassifier.fit` but with numbers as y.
+        """Train the network in the same way as `MLPClassifier.fit`, with numbers as y.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y: Matrix,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Train the network for one epoch, from the present weights.
+        """Train the network for one epoch, from the current weights.
 
         Parameters
         ----------
@@ -178,9 +178,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
 
 def _r2(y: NDArray[Any], outputs: NDArray[Any], sample_weight: NDArray[Any] | None) -> float:
-    """Return the mean of R² over the outputs, as scikit-learn's r2_score.
+    """Return the mean of R² over the outputs, like scikit-learn's r2_score.
 
-    r2_score takes some 400 µs for its checks, which is longer than an epoch of a small data set.
+    The checks of r2_score take about 400 µs, longer than an epoch on a small data set.
     """
     weights = np.ones((len(y), 1)) if sample_weight is None else sample_weight[:, np.newaxis]
     mean = (weights * y).sum(axis=0) / weights.sum()

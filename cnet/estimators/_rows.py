@@ -1,4 +1,4 @@
-"""Rows of inputs, dense or sparse. Large sparse matrices are converted to dense ones part by part."""
+"""Rows of inputs, dense or sparse. Large sparse matrices are converted to dense arrays part by part."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def as_rows(X: Any) -> Any:  # noqa: N803
 def slices_of(x: Any, n: int | None = None, batch_size: int = 1) -> list[slice]:
     """Return slices of `n` rows of x, by default all, that are small enough to be made dense.
 
-    Dense rows are one slice. Each slice but the last has a multiple of `batch_size` rows.
+    Dense rows are one slice. The length of each slice except the last is a multiple of `batch_size`.
     """
     n_inputs = x.shape[1]
     n = x.shape[0] if n is None else n
@@ -76,7 +76,7 @@ def forward(plan: Plan, x: Any, layers: Sequence[BaseLayer] | None = None) -> ND
         The plan of the network's model.
     x : ndarray or CSR matrix
     layers : sequence of BaseLayer, optional
-        The model's layers with other settings.
+        Layers with the same shapes as the model's, but other settings.
     """
     model = plan.model
     if not issparse(x):
@@ -98,10 +98,10 @@ def forward(plan: Plan, x: Any, layers: Sequence[BaseLayer] | None = None) -> ND
 
 
 def mean_loss(plan: Plan, data: Data, loss: Loss, gradient: NDArray[Any] | None = None) -> float:
-    """Return the weighted mean of the rows' losses, and fill its gradient if an array is given.
+    """Return the weighted mean of the rows' losses, and store its gradient in `gradient` if given.
 
-    The penalties of the plan are divided as the rows' sum is. They are added once for each of
-    `slices_of` the rows.
+    The penalties of the plan are divided by the same number as the sum over the rows. They are added
+    once for each slice of `slices_of`.
     """
     slices = slices_of(data.x)
     if len(slices) == 1 or loss.in_python:
@@ -127,7 +127,7 @@ def mean_loss(plan: Plan, data: Data, loss: Loss, gradient: NDArray[Any] | None 
 
 
 class SparseRows:
-    """A source of training rows from a sparse matrix, some batches of which are dense at a time.
+    """A source of training rows from a sparse matrix; it makes some batches dense at a time.
 
     Parameters
     ----------

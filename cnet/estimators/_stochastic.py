@@ -1,4 +1,4 @@
-"""Training by batches: records of the epochs, and when to stop, as in scikit-learn."""
+"""Training by batches: records of the epochs, and stopping as in scikit-learn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIVERGED = (
 
 
 class Records(Protocol):
-    """What an estimator shows of its training; see `MLPClassifier`."""
+    """The attributes of an estimator that describe its training; see `MLPClassifier`."""
 
     n_iter_: int
     t_: int
@@ -39,7 +39,7 @@ class Records(Protocol):
 def scheduler_for(
     parameters: Parameters, optimizer: Optimizer, model: Model, last: Scheduler | None
 ) -> Scheduler:
-    """Return the last scheduler if training can continue with it, and otherwise a new one.
+    """Return the last scheduler if training can continue with it, or a new one otherwise.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def scheduler_for(
 
 
 def _goes_with(scheduler: Scheduler, optimizer: Optimizer, model: Model) -> bool:
-    """Whether the scheduler has a state of this optimizer for this model."""
+    """Return whether the scheduler has a state of this optimizer for this model."""
     state = scheduler.state
     return (
         state is not None
@@ -164,7 +164,7 @@ class FitMonitor(FitRecords):
 
     @property
     def epochs_at_once(self) -> int:
-        """The number of epochs after which training may stop or the learning rate change."""
+        """Number of epochs after which training may stop or the learning rate may change."""
         if self.score or self.recorded:
             return 1
         left = self.parameters.n_iter_no_change - self.improvement.epochs_without
@@ -199,13 +199,13 @@ class FitMonitor(FitRecords):
             np.copyto(network.buffers, self._best[1])
 
     def _slow_down(self) -> bool:
-        """Lower the learning rate if the schedule does so, and say what happens."""
+        """Lower the learning rate if the schedule does so, and print what happens."""
         slower = self.scheduler.slow_down()
         if slower:
             self.improvement.epochs_without = 0
         if self.parameters.verbose:
             what = "validation score" if self.parameters.early_stopping else "training loss"
-            then = f"going on with learning rate {self.scheduler.learning_rate:g}"
+            then = f"continuing with learning rate {self.scheduler.learning_rate:g}"
             print(
                 f"No better {what}, by tol={self.parameters.tol:g}, for more than "
                 f"{self.parameters.n_iter_no_change} epochs: {then if slower else 'stopping'}."
@@ -216,7 +216,7 @@ class FitMonitor(FitRecords):
 def fit(
     train: Callable[[], Any], network: NeuralNetwork, monitor: FitMonitor, *, warn: bool
 ) -> None:
-    """Train a network as `monitor` says.
+    """Train a network until `monitor` stops the training.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def fit(
     Raises
     ------
     ValueError
-        If training diverges, and there are no best weights to go back to.
+        If training diverges and there are no best weights to restore.
     """
     estimator, parameters = monitor.estimator, monitor.parameters
     try:
@@ -263,7 +263,7 @@ def fit(
 
 
 class Shuffling:
-    """The order of rows in each epoch, drawn as in scikit-learn.
+    """The random order of rows in each epoch, as in scikit-learn.
 
     Parameters
     ----------
@@ -282,6 +282,6 @@ class Shuffling:
 
     def __call__(self, n: int) -> NDArray[np.intp]:
         """Return the order of the next epoch, a permutation of the last one."""
-        # As `order[random_state.permutation(n)]`, in half the time.
+        # Same result as `order[random_state.permutation(n)]`, in half the time.
         self.random_state.shuffle(self.order)
         return self.order.copy()

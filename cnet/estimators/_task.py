@@ -23,7 +23,7 @@ from cnet.network import NeuralNetwork
 # scikit-learn's default batch size.
 _AUTO_BATCH_SIZE = 200
 
-# Sources of random numbers that no call uses. Lists are safe for threads.
+# Sources of random numbers that no call is using. Lists are thread-safe.
 _idle: list[np.random.RandomState] = []
 
 
@@ -63,10 +63,10 @@ class Task(NamedTuple):
 
 @contextmanager
 def random_state_of(parameter: Any) -> Iterator[np.random.RandomState]:
-    """Context manager: the source of random numbers for a call, as scikit-learn's check_random_state.
+    """Context manager: the source of random numbers for a call, like scikit-learn's check_random_state.
 
-    An integer seeds a source that an earlier call has used, because a new one takes 90 µs, which is a
-    fifth of a `partial_fit` on a few rows. Nothing may use the source after the block.
+    An integer seeds a source that an earlier call has used, because creating one takes 90 µs, a fifth of
+    a `partial_fit` on a few rows. The source must not be used after the block.
     """
     if not isinstance(parameter, numbers.Integral):
         yield check_random_state(parameter)
@@ -80,7 +80,7 @@ def random_state_of(parameter: Any) -> Iterator[np.random.RandomState]:
 
 
 def checked_weights(name: str, sample_weight: ArrayLike, X: Any) -> NDArray[Any]:  # noqa: N803
-    """Return a weight for each row. None is negative, and not all are 0."""
+    """Return a weight for each row, after checking that none is negative and not all are 0."""
     weights: NDArray[Any] = _check_sample_weight(sample_weight, X)
     if weights.min() < 0:
         raise ValueError(f"{name} must not be negative, got {weights.min():g}")
@@ -98,7 +98,7 @@ def as_data(x: Any, y: Any, weights: NDArray[Any], coding: Coding, loss: Loss) -
 
 
 def batch_size_of(parameters: Parameters, n: int) -> int:
-    """Return the number of rows of a batch, out of `n` rows."""
+    """Return the number of rows of a batch if there are `n` rows."""
     if parameters.optimizer is None:
         return n
     if parameters.batch_size is None:

@@ -1,4 +1,4 @@
-"""Held-out rows, and the score on them after each epoch."""
+"""Held-out rows, and their score after each epoch."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Score: TypeAlias = Callable[[NDArray[Any], Any, NDArray[Any] | None], float]
 
 
 class Validation:
-    """Held-out rows, and the ways of computing a score on them.
+    """Held-out rows, and the computation of a score on them.
 
     Parameters
     ----------
     y : ndarray
-        Targets as the user gave them.
+        Targets as passed by the user.
     data : Data
         Rows, targets and weights as the engine reads them; ``data.x`` may be a CSR matrix.
     """
@@ -50,12 +50,12 @@ class Validation:
         loss: Loss,
         default_score: Score,
     ) -> Callable[[], float]:
-        """Return a function that computes the score with the present weights.
+        """Return a function that computes the score with the current weights.
 
         Parameters
         ----------
         estimator : MLPClassifier or MLPRegressor
-            The estimator that scikit-learn's scorers are called with.
+            The estimator with which scikit-learn's scorers are called.
         scoring : object
             The estimator's parameter.
         network : NeuralNetwork
@@ -73,7 +73,7 @@ class Validation:
         if scoring is None:
             return lambda: default_score(self._outputs(network), self.y, weights)
         if isinstance(scoring, str) and scoring == "loss":
-            # Without penalties, which do not measure how good predictions are.
+            # Without penalties, because they do not measure how good predictions are.
             plan = Plan(network.model, [changed(layer, l1=0.0, l2=0.0) for layer in network.layers])
             return lambda: -mean_loss(plan, self.data, loss)
         if isinstance(scoring, str) and scoring not in get_scorer_names():
@@ -87,7 +87,7 @@ class Validation:
             arguments["sample_weight"] = weights
 
         def value() -> float:
-            # The rows are an array without names, so the estimator must not expect names.
+            # The rows are an array without feature names, so the estimator must not expect them.
             nameless = copy.copy(estimator)
             nameless.__dict__.pop("feature_names_in_", None)
             return float(score(nameless, self.data.x, self.y, **arguments))

@@ -33,7 +33,7 @@ class Views(list[NDArray[Any]]):
             self.fill([values], [index])
 
     def fill(self, values: Iterable[ArrayLike], index: slice | list[int] = slice(None)) -> None:
-        """Copy values into the arrays at `index`, by default all, unless one of them does not fit."""
+        """Copy values into the arrays at `index`, by default all. If one does not fit, copy none."""
         places = range(len(self))[index] if isinstance(index, slice) else index
         try:
             values = list(values)
@@ -49,7 +49,7 @@ class Views(list[NDArray[Any]]):
             self[place][...] = value
 
     def __reduce__(self) -> Any:
-        # A copy is a plain list, since its arrays do not belong to a network.
+        # A copy is a plain list, because its arrays do not belong to a network.
         return list, (list(self),)
 
 
@@ -66,8 +66,8 @@ class WeightsMixin:
     def coefs_(self) -> list[NDArray[Any]]:
         """Weights of each dense layer, of shape (n_inputs, n_neurons).
 
-        Views of the weights of ``network_.layers``, without those of normalization layers. Values that
-        are assigned to the list or to one of its items are copied into them.
+        They are views of the weights in ``network_.layers``, without normalization layers. Values that
+        are assigned to the list or to one of its items are copied into the weights.
         """
         return self._views("coefs_", "weights")
 

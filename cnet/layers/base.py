@@ -1,4 +1,4 @@
-"""BaseLayer: what networks, models and plans require of every kind of layer."""
+"""BaseLayer: the interface of every kind of layer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Views: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 class Owner(Protocol):
-    """What a layer belongs to: the trainer of a network."""
+    """The owner of a layer: the trainer of its network."""
 
     def views(self, layer: BaseLayer) -> Views | None:
         """Return the layer's arrays by name, or None if the layer is not part of the network."""
@@ -33,7 +33,7 @@ class Owner(Protocol):
         """Raise ValueError if another layer of the network has this name."""
 
     def layer_changed(self) -> None:
-        """Take notice of a setting of a layer that has changed."""
+        """Take a changed setting of a layer into account."""
 
 
 class _Legacy:
@@ -60,7 +60,7 @@ class BaseLayer:
     """Base class of the layers.
 
     A subclass describes its tensors and buffers, its settings, and what the engine computes for it.
-    Its arrays belong to the network that it is part of, and are looked up there.
+    The arrays of a layer belong to its network, and are looked up there.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class BaseLayer:
     kind : str
         Identifies the class in the description of a layer.
     arguments : tuple of str
-        The arguments of the constructor. Each of them is an attribute, too.
+        The arguments of the constructor. Each of them is also an attribute.
     """
 
     __slots__ = (
@@ -134,7 +134,7 @@ class BaseLayer:
                 f"{type(self).__name__} has no attribute {name!r}{guess(name, public)}"
             ) from None
 
-    # Settings that are fixed
+    # Fixed settings
 
     @property
     def n_inputs(self) -> int:
@@ -160,7 +160,7 @@ class BaseLayer:
 
     @property
     def name(self) -> str | None:
-        """Name of the layer, which is unique in its network."""
+        """Name of the layer, unique in its network."""
         return self._name
 
     @name.setter
@@ -207,7 +207,7 @@ class BaseLayer:
         if owner is not None:
             owner.layer_changed()
 
-    # What a subclass describes
+    # Methods and properties that subclasses override
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the trained arrays, by name, in the order of the flat parameters."""
@@ -236,12 +236,12 @@ class BaseLayer:
 
     @property
     def regularization(self) -> dict[str, float]:
-        """The settings that regularize the layer in training, without those that are off."""
+        """The settings that regularize the layer in training, except those that are off."""
         return {"dropout": self.dropout} if self.dropout else {}
 
     @property
     def rates(self) -> dict[str, float]:
-        """The factors of the learning rate, without those that have their default."""
+        """The factors of the learning rate, except those that have their default."""
         found = {}
         if self.learning_rate_factor != 1:
             found["learning_rate_factor"] = self.learning_rate_factor
@@ -259,7 +259,7 @@ class BaseLayer:
         return {}
 
     def _output_operations(self, place_of: PlaceOf) -> Iterator[Operation]:
-        """Yield what comes after a layer's own operation: its activation and its dropout."""
+        """Yield the operations after a layer's own: its activation and its dropout."""
         n, number = self.n_neurons, place_of(self).number
         if not ACTIVATIONS[self.activation].is_identity:
             yield Operation("activation", n, n, number, activation=self.activation)
@@ -268,7 +268,7 @@ class BaseLayer:
 
     @property
     def learning(self) -> Learning:
-        """Whether and how fast the layer learns, as the settings are now."""
+        """Return whether and how fast the layer learns, with the current settings."""
         factor, bias_factor = self._learning_rate_factor, self._bias_learning_rate_factor
         return Learning(self._trainable, factor, factor if bias_factor is None else bias_factor)
 
@@ -332,7 +332,7 @@ class BaseLayer:
         self._owner = weakref.ref(owner)
 
     def outlive(self, views: Views) -> None:
-        """Keep the arrays of a network that ceases to exist."""
+        """Keep the arrays when the network is deleted."""
         legacy = _Legacy(views)
         self._owner = lambda: legacy
 
@@ -351,7 +351,7 @@ class BaseLayer:
         view = self._view(name)
         view[...] = as_weights(name, values, view.shape, view.dtype)
 
-    # Copies have no arrays, because these belong to the network
+    # Copies have no arrays, because arrays belong to the network
 
     def copy(self) -> Self:
         """Return a copy that is not part of a network."""
@@ -368,7 +368,7 @@ class BaseLayer:
 
 
 def check_fit(layers: Sequence[BaseLayer]) -> None:
-    """Raise ValueError if a layer cannot take the outputs of the layer before it."""
+    """Raise ValueError if a layer does not fit the layer before it."""
     for i, (before, layer) in enumerate(pairwise(layers), 1):
         if layer.n_inputs != before.n_neurons:
             raise ValueError(

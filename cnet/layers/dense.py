@@ -62,7 +62,7 @@ class Layer(BaseLayer):
         Factor of the learning rate for this layer. It can be set at any time, too. Rprop, which
         adapts its steps, uses it for the first step only.
     bias_learning_rate_factor : float, optional
-        The same for the biases. By default they have the factor of the weights.
+        Factor of the learning rate for the biases; by default `learning_rate_factor`.
 
     Raises
     ------
@@ -153,7 +153,7 @@ class Layer(BaseLayer):
 
     @property
     def regularization(self) -> dict[str, float]:
-        """l1, l2, max_norm and dropout, without those that are off."""
+        """l1, l2, max_norm and dropout, except those that are off."""
         found = {
             "l1": self.l1,
             "l2": self.l2,

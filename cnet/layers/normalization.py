@@ -27,7 +27,7 @@ class _Normalization(BaseLayer):
     epsilon : float
     affine : bool
 
-    The others are those of `BaseLayer`.
+    The other parameters are those of `BaseLayer`.
     """
 
     __slots__ = ("_affine", "_epsilon")
@@ -40,7 +40,7 @@ class _Normalization(BaseLayer):
 
     @property
     def epsilon(self) -> float:
-        """Number that is added to the variance."""
+        """Number added to the variance."""
         return self._epsilon
 
     @property
@@ -102,7 +102,7 @@ class _Normalization(BaseLayer):
         return {}
 
     def _own_numbers(self) -> list[str]:
-        """Return the settings of the normalization that do not have their default, for `repr`."""
+        """Return the settings of the normalization, except those that have their default, for `repr`."""
         return [] if self.epsilon == _EPSILON else [f"epsilon={self.epsilon:g}"]
 
     def __repr__(self) -> str:
@@ -188,9 +188,9 @@ class BatchNorm(_Normalization):
     ``outputs = activation((x - mean) / sqrt(variance + epsilon) * weights + biases)``. In training,
     the mean and the (biased) variance are those of the batch's columns. Each batch also moves
     `running_mean` and `running_variance` towards its own mean and unbiased variance, by the factor
-    `momentum`. Prediction and evaluation use these running statistics, and so do a layer that is
-    not `trainable` and batches of a single row, which have no variance. Definitions and defaults
-    are those of ``torch.nn.BatchNorm1d``.
+    `momentum`. Prediction and evaluation use these running statistics. Training also uses them if the
+    layer is not `trainable`, and for a batch of a single row, which has no variance. Definitions and
+    defaults are those of ``torch.nn.BatchNorm1d``.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ class BatchNorm(_Normalization):
     affine : bool, default True
         Whether the layer has weights and biases.
     name, dropout, trainable, learning_rate_factor, bias_learning_rate_factor
-        As in `Layer`. Without `trainable`, the running statistics do not change either.
+        As in `Layer`. If `trainable` is False, the running statistics do not change either.
 
     Raises
     ------

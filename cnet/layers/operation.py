@@ -1,4 +1,4 @@
-"""Operation: what the engine computes for a layer, and where the values of layers are."""
+"""Operation: a step of the engine's computation, and the places of a layer's values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 
 class Operation(NamedTuple):
-    """What the engine computes for a layer, or a part of it.
+    """What the engine computes for a layer, or for a part of it.
 
     Attributes
     ----------
@@ -22,9 +22,9 @@ class Operation(NamedTuple):
     statistics : int
         Index of the first running statistic in the flat buffers, or -1.
     partner : int
-        Where the other operation of a pair is, counted from this one; 0: there is none.
+        Position of the other operation of a pair, relative to this one; 0: there is none.
 
-    The others are settings of some kinds.
+    The other attributes are settings of some kinds of operations.
     """
 
     kind: str
@@ -64,7 +64,7 @@ class Learning(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where the values of a layer are.
+    """The position of a layer's values in the flat arrays.
 
     Attributes
     ----------

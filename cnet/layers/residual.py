@@ -91,7 +91,7 @@ class Residual(BaseLayer):
 
     @property
     def layers(self) -> tuple[BaseLayer, ...]:
-        """The layers between the two ends of the skip connection."""
+        """The layers of f."""
         return self._layers
 
     @property
@@ -101,15 +101,15 @@ class Residual(BaseLayer):
 
     @property
     def needs_whole_batch(self) -> bool:
-        """Whether training computes a layer within for a whole batch at once."""
+        """Whether training computes a layer of f for a whole batch at once."""
         return self.trainable and any(layer.needs_whole_batch for layer in self._layers)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Return nothing: all tensors are those of the layers within."""
+        """Return an empty dict, because all tensors belong to the layers within."""
         return {}
 
     def operations(self, place_of: PlaceOf) -> Iterator[Operation]:
-        """Yield the operations of the layers within, between the two that make the connection."""
+        """Yield the operations of the layers within, between the two operations of the connection."""
         within = [
             self._with_own_rates(operation)
             for layer in self._layers
@@ -122,7 +122,7 @@ class Residual(BaseLayer):
         yield Operation("residual_end", n, n, number, partner=-distance)
 
     def _with_own_rates(self, operation: Operation) -> Operation:
-        """Return an operation of a layer within, with this layer's settings of learning as well."""
+        """Return an operation of a layer within, combined with this layer's learning settings."""
         own = self.learning
         return operation._replace(
             trainable=operation.trainable and own.trainable,

@@ -169,7 +169,7 @@ def fresh(code):
 
 def test_without_scikit_learn_the_error_says_what_to_install():
     found = fresh("import sys; sys.modules['sklearn'] = None; import cnet.estimators")
-    assert "ImportError: cnet.estimators needs scikit-learn, which comes with: pip install" in found
+    assert "ImportError: cnet.estimators requires scikit-learn: pip install" in found
     assert '"cnet[sklearn]"' in found
 
 

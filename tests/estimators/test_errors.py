@@ -200,7 +200,7 @@ def test_columns_of_labels():
     several = MLPClassifier((4,), max_iter=2).fit(X, np.column_stack([Y, Y]))
     with pytest.raises(ValueError, match=r"2 columns of labels, got shape \(150,\)"):
         several.partial_fit(X, Y)
-    with pytest.raises(ValueError, match=r"y must be an array where .* got a sparse matrix"):
+    with pytest.raises(ValueError, match=r"y must be an array if .* got a sparse matrix"):
         several.fit(X, scipy.sparse.csr_matrix(np.column_stack([Y, Y])))
 
 

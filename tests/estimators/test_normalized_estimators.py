@@ -460,7 +460,7 @@ def test_normalization_cannot_change_at_a_warm_start(method, before, after):
     if before == after:
         assert getattr(model, method)(X, Y).network_ is network
         return
-    with pytest.raises(ValueError, match="batch_norm and layer_norm must be those of the present"):
+    with pytest.raises(ValueError, match="batch_norm and layer_norm must be those of the current"):
         getattr(model, method)(X, Y)
     assert model.network_ is network
     np.testing.assert_array_equal(values(model)[0], expected[0])
@@ -473,7 +473,7 @@ def test_normalization_cannot_change_at_a_warm_start(method, before, after):
 def test_sizes_cannot_change_at_a_warm_start(norm):
     model = MLPRegressor(hidden_layer_sizes=(6,), max_iter=2, warm_start=True, **{norm: True})
     model.fit(X, Y).set_params(hidden_layer_sizes=(5,))
-    with pytest.raises(ValueError, match=r"those of the present network, \(6, 1\), got \(5, 1\)"):
+    with pytest.raises(ValueError, match=r"those of the current network, \(6, 1\), got \(5, 1\)"):
         model.fit(X, Y)
 
 

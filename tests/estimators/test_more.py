@@ -556,7 +556,10 @@ def test_verbose(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"Iteration 1, loss = {model.loss_curve_[0]:.8f}"
     assert lines[1] == f"Validation score: {model.validation_scores_[0]:f}"
-    slower = "No better validation score, by tol=1, for more than 2 epochs: continuing with learning rate"
+    slower = (
+        "No better validation score, by tol=1, for more than 2 epochs: "
+        "continuing with learning rate"
+    )
     assert next(line for line in lines if line.startswith("No better")) == f"{slower} 0.0002."
     assert lines[-1].endswith("epochs: stopping.")
     model = MLPClassifier(solver="lbfgs", **settings).fit(X, Y)

@@ -23,7 +23,7 @@ DIRECTIVES = {
     "autotestdict": False,
 }
 
-# Not -ffast-math, which would assume that there are no NaN and infinities.
+# -ffast-math is not used, because it assumes that there are no NaN and infinities.
 COMPILE_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-g0"]
 LINK_FLAGS = []
 if SANITIZE:

@@ -24,13 +24,13 @@ def network(*sizes, hidden="tanh", output="sigmoid", seed=0, dtype="float64", **
 
 
 def in_blocks_of(rows, *networks):
-    """Make the engine take so many rows at a time through the layers of these networks."""
+    """Set the number of rows that pass through the layers of these networks together."""
     for net in networks:
         net.trainer.use_plan(Plan(net.model, block_rows=rows))
 
 
 class AtOnce(cnet.Callback):
-    """Lets so many epochs run before it is called."""
+    """Allows a given number of epochs to run before each call."""
 
     def __init__(self, epochs):
         self.epochs = epochs
@@ -100,7 +100,7 @@ def unchanged(*networks):
     histories = [net.history for net in networks]
     yield
     assert [everything(net) for net in networks] == before
-    # The same object, not just an equal one.
+    # It must be the same object, not just an equal one.
     assert all(net.history is history for net, history in zip(networks, histories, strict=True))
 
 
@@ -183,7 +183,7 @@ class Reader:
 def slowness():
     """Return how much slower than an ordinary build on an ordinary machine the engine is; at least 1.
 
-    Builds with sanitizers or bounds checks are, and so is a core whose caches others use.
+    It is slower in builds with sanitizers or bounds checks, and on a core that shares its caches.
     """
     net = network(64, 500, 500, 10, dtype="float32")
     x = np.zeros((2000, 64), np.float32)
@@ -192,5 +192,5 @@ def slowness():
         start = time.process_time()
         net.predict(x)
         times.append(time.process_time() - start)
-    # 574 million multiplications by vectors of 4 numbers.
+    # This makes 574 million multiplications, in vectors of 4 numbers.
     return max(1, min(times) / 0.05)

@@ -219,7 +219,7 @@ class Network:
         return self.forward(x)[-1][1]
 
     def loss_and_gradients(self, x, targets, loss, *, reduction="mean", sample_weight=None):
-        """Return the loss and its gradients by the flat parameters and by x.
+        """Return the loss and its gradients with respect to the flat parameters and x.
 
         `loss` is called with outputs and targets, like those of LOSSES.
         """

@@ -26,7 +26,7 @@ def standardized_jacobian(x, epsilon):
 
 
 class Parameter:
-    """Values that are trained, with their gradient by the last batch."""
+    """Trained values, with the gradient of the last batch."""
 
     def __init__(self, values, rate, trained):
         self.values = np.array(values, np.float64)
@@ -37,7 +37,7 @@ class Parameter:
 
 
 class Stage:
-    """What a layer does in one of its steps."""
+    """Base class of the steps that make up a layer."""
 
     parameters = ()
     buffers = ()
@@ -187,7 +187,7 @@ class Network:
 
     @property
     def gradient(self):
-        """The gradient by all parameters, also by those that are not trained."""
+        """The gradient with respect to all parameters, including those that are not trained."""
         return _joined([p.gradient for p in self._parameters])
 
     @property
@@ -200,7 +200,7 @@ class Network:
         return x
 
     def loss(self, x, y, loss="squared_error", *, training=False, sample_weight=None, divisor=None):
-        """Return the loss and the gradient by x; the gradients of the parameters are stored."""
+        """Return the loss and its gradient with respect to x; store the gradients of the parameters."""
         values, delta = reference.LOSSES[loss](self.forward(x, training), y)
         weights = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight)
         weights = weights / (len(x) if divisor is None else divisor)
@@ -240,7 +240,7 @@ def _joined(arrays):
 
 
 def central_differences(function, values, step=1e-6):
-    """Return the gradient of a function of no arguments by an array, which is changed and restored."""
+    """Return the gradient of `function()` with respect to an array, which is changed and restored."""
     gradient = np.empty(values.size)
     flat = values.reshape(-1)
     for i, value in enumerate(flat.copy()):
@@ -272,6 +272,6 @@ def problem(net, n, seed=1):
 
 
 def mean_squared_error(y_true, y_pred):
-    """squared_error as a user would write it."""
+    """Compute squared_error as a user's function would."""
     difference = y_pred - y_true
     return np.sum(difference**2) / 2 / len(y_true), difference / len(y_true)

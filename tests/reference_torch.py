@@ -94,7 +94,7 @@ class Twin:
             return self.module(self.torch.from_numpy(x)).numpy()
 
     def compare(self, rtol=1e-9, atol=1e-11):
-        """Check that all parameters and running statistics are those of the network of cnet."""
+        """Check that all parameters and running statistics equal those of the cnet network."""
         for layer, module, *_ in self.leaves:
             for ours, theirs in self._pairs(layer, module):
                 np.testing.assert_allclose(ours.T, theirs.detach().numpy(), rtol=rtol, atol=atol)

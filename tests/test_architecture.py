@@ -11,8 +11,8 @@ import cnet
 ROOT = Path(cnet.__file__).parent
 SOURCE = ROOT.parent / "cnet/_core/engine.pyx"
 
-# From the lowest level up. A module imports modules of lower levels only, and modules of one level only
-# if they are in the same folder.
+# From the lowest level up. A module imports only modules of lower levels, and modules of its own level
+# only if they are in the same folder.
 LEVELS = (
     ("_core",),
     ("_checks", "_records", "history", "progress"),
@@ -33,7 +33,7 @@ LEVELS = (
 )
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
 
-# The engine is called by these, for one function or constant by the second line.
+# Modules that import the engine; those of the second set import only one function or constant.
 ENGINE = {"_lowering", "_plan"} | {"_arrays", "threads"}
 
 
@@ -79,7 +79,7 @@ def test_no_circle(graph):
 
 
 def imports_of(path):
-    """Yield the names of the modules that a file imports, with those of what it imports from them."""
+    """Yield the names of the modules that a file imports, and of the objects it imports from them."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

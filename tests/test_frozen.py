@@ -1,4 +1,4 @@
-"""Frozen layers and rates per layer: what training leaves alone, and how fast it changes the rest."""
+"""Frozen layers and rates per layer: which layers training changes, and how fast."""
 
 import json
 
@@ -64,7 +64,7 @@ def arrays(net):
 
 
 def changed(net, before):
-    """Return the layers, by path, of which some array is not what it was."""
+    """Return the paths of the layers with an array that has changed."""
     return {
         name.rpartition(".")[0]
         for name, values in arrays(net).items()
@@ -77,18 +77,18 @@ PATHS = [*sorted(ALL), "block"]
 
 
 def within(path):
-    """Return the layers that have arrays of their own in the layer with this path."""
+    """Return the layers with their own arrays within the layer with this path."""
     return {name for name in ALL if name == path or name.startswith(f"{path}.")}
 
 
 def ways_to_train(net, x, y):
-    """Yield functions that train by every way there is."""
+    """Yield a function for every way to train."""
     settings = {"batch_size": 7, "verbose": False}
     yield lambda: net.train(x, y, 0.1, 2, **settings)
     yield lambda: net.train(x, y, 0.1, 2, loss=mean_squared_error, **settings)
     yield lambda: net.train(x, y, 0.1, 2, callbacks=[Watching()], **settings)
     yield lambda: net.train(x, y, 0.1, 2, optimizer=cnet.SGD(clip_norm=0.1), **settings)
-    # Weight decay, which would change weights without any gradient.
+    # Weight decay would change weights even without a gradient.
     yield lambda: net.train(x, y, 0.1, 2, optimizer=cnet.AdamW(weight_decay=0.1), **settings)
     yield lambda: net.train(
         x, y, 0.1, 2, optimizer=cnet.SGD(momentum=0.9, weight_decay=0.1), **settings
@@ -121,7 +121,7 @@ def test_a_frozen_layer_does_not_change_and_the_others_do(path):
 @pytest.mark.parametrize("path", ["first", "block", "last"])
 def test_a_frozen_layer_does_not_change_if_a_batch_has_several_blocks(path):
     net = deep()
-    # Running statistics need the batch whole.
+    # Batch statistics need the whole batch.
     layer_of(net, "batch_norm").trainable = layer_of(net, "block.norm").trainable = False
     in_blocks_of(8, net)
     x, y = problem(net, 50)
@@ -210,7 +210,7 @@ def test_training_agrees_with_pytorch(frozen, name, settings):
 
 
 @pytest.mark.parametrize(("name", "settings"), OPTIMIZERS)
-def test_moments_of_frozen_layers_stay_what_they_were(name, settings):
+def test_moments_of_frozen_layers_do_not_change(name, settings):
     net = deep()
     x, y = problem(net, 20)
     layer_of(net, "block").trainable = False
@@ -269,7 +269,7 @@ def test_evaluation_has_the_gradients_of_frozen_layers():
 
 
 def test_a_frozen_batch_norm_uses_running_statistics():
-    """Its batches are then blocks like those of other layers, and each row is on its own."""
+    """Rows then do not depend on each other, and batches are split into blocks as for other layers."""
     net = deep_without_penalties()
     for path in ("batch_norm", "block.norm"):
         layer_of(net, path).trainable = False
@@ -305,7 +305,7 @@ def test_unfreezing_takes_effect_at_the_next_call_of_train_one(make, optimizer):
     net = make()
     x, y = problem(net, 1)
     optimizer = CLASSES[optimizer]()
-    # Two calls each, since the second is the fast one.
+    # Two calls each, because the second takes the fast path.
     for trainable in (True, False, True, False):
         net.layers[0].trainable = trainable
         for _ in range(2):
@@ -392,7 +392,7 @@ def test_the_backward_pass_ends_above_frozen_layers_at_the_bottom(monkeypatch):
             layer.trainable = False
         counts.append(touched(monkeypatch, net, x, y))
     all_trained, first_frozen, both_frozen, three_frozen = counts
-    # Two buffers of deltas, and what the skip connection keeps.
+    # Two buffers of deltas, and the delta that the skip connection keeps.
     assert all_trained - both_frozen >= 3 * n * (wide - 4)
     assert all_trained >= first_frozen > both_frozen >= three_frozen
     # The layers that are trained get the same gradient.
@@ -405,7 +405,7 @@ def test_the_backward_pass_ends_above_frozen_layers_at_the_bottom(monkeypatch):
 
 
 def test_a_frozen_layer_has_no_gradient(monkeypatch):
-    """The stored gradient stays 0 where nothing is trained."""
+    """The stored gradient stays 0 for parameters that are not trained."""
     gradients = []
     made = engine.Run
 
@@ -417,7 +417,7 @@ def test_a_frozen_layer_has_no_gradient(monkeypatch):
     net = deep()
     x, y = problem(net, 20)
     layer_of(net, "block").trainable = False
-    # The norm of a gradient needs all of it stored.
+    # Clipping by the norm requires the whole gradient to be stored.
     net.train(x, y, 0.1, 1, batch_size=5, optimizer=cnet.SGD(clip_norm=1e9), verbose=False)
     (gradient,) = gradients
     start = sum(layer.n_parameters for layer in net.layers[:2])
@@ -431,7 +431,7 @@ def test_a_frozen_layer_has_no_gradient(monkeypatch):
 
 
 def with_rates(net):
-    """Give the layers different rates, also 0, and also different ones for biases."""
+    """Give layers and biases different rates, including 0."""
     first, batch_norm, block, last = net.layers
     first.learning_rate_factor = 0.1
     batch_norm.learning_rate_factor, batch_norm.bias_learning_rate_factor = 2.0, 0.5
@@ -611,7 +611,7 @@ def test_a_factor_of_0_keeps_weights_but_not_running_statistics():
     net.train(x, y, 0.1, 1, batch_size=5, verbose=False)
     after = arrays(net)
     names = {name for name in after if after[name].tobytes() != before[name].tobytes()}
-    # max_norm is applied, too.
+    # max_norm is also applied.
     assert names == {
         *("batch_norm.running_mean", "batch_norm.running_variance"),
         *("block.norm.running_mean", "block.norm.running_variance"),
@@ -694,7 +694,7 @@ def test_settings_are_copied_pickled_and_json():
     before = arrays(copied)
     copied.train(x, y, 0.1, 1, batch_size=5, verbose=False)
     assert changed(copied, before) == ALL - {"first", "block.norm"}
-    # Settings of the copy are its own.
+    # The copy has its own settings.
     copied.layers[0].trainable = True
     assert not net.layers[0].trainable
 
@@ -710,7 +710,7 @@ def test_freezing_keeps_the_state_of_the_optimizer():
     assert (net.trainer.state.moments[:, 20:] != moments[:, 20:]).all()
 
 
-def test_summary_says_what_is_frozen_and_has_other_rates(capsys):
+def test_summary_shows_frozen_layers_and_rates(capsys):
     net = cnet.NeuralNetwork(
         cnet.Layer(3, 4, "relu", trainable=False, l2=0.5),
         cnet.Residual(cnet.Layer(4, 4, "tanh"), cnet.LayerNorm(4), trainable=False),

@@ -1,4 +1,4 @@
-"""Guards that only a rare event tests: overflowing moments, bools as rates, other threads."""
+"""Guards against rare events: overflowing moments, bools as rates, other threads."""
 
 import sys
 import threading
@@ -20,7 +20,7 @@ def overflowing(dtype):
     """Return a network and a row whose Adam step overflows nothing but the squared gradient.
 
     The output is 0 and the target 1, so the loss is 1 and the gradient of the weight is minus the
-    input. Its square is infinite. The step divides by the root of it and leaves the weight at 0.
+    input. Its square is infinite. The step divides by its root and leaves the weight at 0.
     """
     net = cnet.NeuralNetwork(cnet.Layer(1, 1, "linear", bias=False), seed=0, dtype=dtype)
     net.parameters[...] = 0
@@ -110,7 +110,7 @@ def in_another_thread(call):
 class AtLine:
     """Runs `call` in another thread, once, when this thread reaches line `number` of cnet's code.
 
-    ``error`` is what the call raised, and ``lines`` how many lines of cnet this thread went through.
+    ``error`` is what the call raised, and ``lines`` the number of lines of cnet that this thread ran.
     """
 
     def __init__(self, number, call):
@@ -140,7 +140,7 @@ ROW, TARGET = np.array([0.5, -0.25, 1.0]), np.array([0.25, 0.75])
 ROWS = np.random.default_rng(1).normal(size=(5, 3))
 TARGETS = np.random.default_rng(2).uniform(size=(5, 2))
 
-# The first is the short way, the second one checks everything.
+# The first takes the fast path, and the second checks everything.
 STEPS = {
     "arrays": lambda net: net.train_one(ROW, TARGET),
     "lists": lambda net: net.train_one(
@@ -159,7 +159,7 @@ INTRUSIONS = {
 
 
 def primed():
-    """Return a network that has learnt a row, so the next one takes the short way."""
+    """Return a network that has learnt a row, so that the next row takes the fast path."""
     net = network(3, 4, 2)
     net.train_one(ROW, TARGET, optimizer=cnet.SGD(0.5, momentum=0.9), loss="squared_error")
     net.train_one(ROW, TARGET)
@@ -167,7 +167,7 @@ def primed():
 
 
 def outcome(net):
-    """Return what the network is, and what it becomes when training continues."""
+    """Return the state of the network, and its state after further training."""
     later = net.copy()
     later.train(ROWS, TARGETS, epochs=2, verbose=False)
     return (
@@ -222,7 +222,7 @@ def test_train_one_is_one_step_whenever_another_thread_interferes(step, intrusio
             assert outcome(net) in both, where
             found.add("both")
         number += 1
-    # Lines before the lock is taken and lines that hold it were both tried.
+    # Both lines before the lock is taken and lines that hold it were tried.
     assert number > 4
     assert {"both", "intrusion refused"} <= found
 

@@ -105,7 +105,7 @@ def test_a_custom_initialiser_is_kept_by_copies_and_not_by_descriptions():
 
 
 def damaged(change):
-    """Return a description, after `change` was called with it."""
+    """Return a description that `change` has modified."""
     description = build().model.to_dict()
     change(description)
     return description
@@ -142,8 +142,11 @@ DAMAGES = {
     "the other dtype": (put("dtype", value="float32"), ["must be an array of float32", "float64"]),
     "no dtype": (put("dtype", value=None), ["dtype must be text", "None"]),
     "no layers": (put("layers", value=[]), ["layers must be a list", "[]"]),
-    "layers that are no list": (put("layers", value="dense"), ["layers must be a list", "dense"]),
-    "a layer that is no dict": (put(*LAYER, value=3), ["described by a dict", "3"]),
+    "layers that are not a list": (
+        put("layers", value="dense"),
+        ["layers must be a list", "dense"],
+    ),
+    "a layer that is not a dict": (put(*LAYER, value=3), ["described by a dict", "3"]),
     "an unknown kind": (put(*LAYER, "kind", value="dens"), ["kind must be", "mean 'dense'"]),
     "no kind": (remove(*LAYER, "kind"), ["kind must be", "None"]),
     "a layer without a size": (remove(*LAYER, "n_inputs"), ["'n_inputs'", "missing"]),
@@ -159,11 +162,11 @@ DAMAGES = {
     "a penalty that is NaN": (put(*LAYER, "l2", value=np.nan), ["l2 must be", "nan"]),
     "a penalty that is text": (put(*LAYER, "l2", value="1"), ["l2 must be", "'1'"]),
     "full dropout": (put(*LAYER, "dropout", value=1.0), ["dropout must be", "1"]),
-    "a bias that is no bool": (put(*LAYER, "bias", value=0), ["bias must be", "0"]),
+    "a bias that is not a bool": (put(*LAYER, "bias", value=0), ["bias must be", "0"]),
     "an unknown initialiser": (put(*LAYER, "init", value="ones"), ["init must be", "'ones'"]),
-    "a name that is no text": (put(*LAYER, "name", value=2), ["name must be text", "2"]),
+    "a name that is not text": (put(*LAYER, "name", value=2), ["name must be text", "2"]),
     "the same name twice": (put(*LAYER, "name", value="first"), ["name must be unique"]),
-    "a flag that is no bool": (put(*LAYER, "trainable", value=1), ["trainable must be", "1"]),
+    "a flag that is not a bool": (put(*LAYER, "trainable", value=1), ["trainable must be", "1"]),
     "a negative factor": (
         put(*LAYER, "learning_rate_factor", value=-0.5),
         ["learning_rate_factor must be", "-0.5"],
@@ -202,7 +205,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_description_is_refused(damage):
+def test_a_damaged_description_raises(damage):
     change, words = DAMAGES[damage]
     with pytest.raises((ValueError, TypeError)) as caught:
         Model.from_dict(damaged(change))
@@ -212,7 +215,7 @@ def test_a_damaged_description_is_refused(damage):
 
 
 @pytest.mark.parametrize("description", [None, 3, "model", [], ()], ids=repr)
-def test_what_is_no_description_is_refused(description):
+def test_an_object_that_is_not_a_description_raises(description):
     with pytest.raises((ValueError, TypeError), match="a model must"):
         Model.from_dict(description)
 
@@ -228,7 +231,7 @@ def test_every_kind_of_layer_can_be_described(kind):
 
 
 def pickled(change):
-    """Return a network from a state that `change` was called with."""
+    """Return a network from a state that `change` has modified."""
     net = build()
     net.train(np.ones((4, 3)), [0, 1, 0, 1], 0.1, 2, optimizer="adam", verbose=False)
     net.layers[0].trainable = True
@@ -283,7 +286,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("damage", STATES)
-def test_a_damaged_pickle_is_refused(damage):
+def test_a_damaged_pickle_raises(damage):
     change, words = STATES[damage]
     with pytest.raises((ValueError, TypeError)) as caught:
         pickled(change)
@@ -291,7 +294,7 @@ def test_a_damaged_pickle_is_refused(damage):
     assert all(word in message for word in words), message
 
 
-def test_an_undamaged_pickle_is_not_refused():
+def test_an_undamaged_pickle_is_accepted():
     restored = pickled(lambda state: None)
     assert restored.trainer.state.steps[0] == 8
     assert restored.predict(np.ones(3)).shape == (2,)
@@ -360,7 +363,7 @@ def test_live_settings_can_be_set():
     assert layer.bias_learning_rate_factor is None
 
 
-def test_a_layer_can_be_renamed_but_not_like_another():
+def test_a_layer_cannot_have_the_name_of_another():
     net = network(2, 3, 1)
     net.layers[0].name = "hidden"
     assert next(iter(net.model.tensors)) == "hidden.weights"

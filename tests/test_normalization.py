@@ -30,7 +30,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 activations = pytest.mark.parametrize("activation", sorted(reference.ELEMENTWISE))
 
-# Names, settings of cnet, and those of PyTorch if they have other names.
+# Names, settings of cnet, and settings of PyTorch if their names differ.
 OPTIMIZERS = [
     ("sgd", {}),
     ("sgd", {"momentum": 0.9, "weight_decay": 0.01}),
@@ -72,8 +72,8 @@ def between(kind, before="tanh", after="tanh", *, dtype="float64", seed=0, **set
 def deep(dtype="float64", seed=0):
     """Return a network with all kinds of normalization, first and last, with and without parameters.
 
-    BatchNorm cancels biases before it that reach it through linear layers only. Their gradient would be
-    rounding errors, whose sign some optimizers follow.
+    BatchNorm cancels biases that reach it through linear layers only. Their gradient would be a rounding
+    error, whose sign some optimizers follow.
     """
     net = cnet.NeuralNetwork(
         cnet.BatchNorm(5),
@@ -131,7 +131,7 @@ def test_initial_values_and_defaults_are_those_of_pytorch(kind):
 # Gradients
 
 
-def test_the_jacobian_of_the_reference_is_that_of_its_formula():
+def test_the_jacobian_of_the_reference_agrees_with_its_formula():
     x = np.random.default_rng(0).normal(1, 2, 5)
     differences = [
         central_differences(lambda i=i: standardized(x, 1e-3)[i], x) for i in range(len(x))
@@ -140,7 +140,7 @@ def test_the_jacobian_of_the_reference_is_that_of_its_formula():
 
 
 def check_gradients(net, x, y, **arguments):
-    """Compare gradients by parameters and by inputs with central differences of the loss."""
+    """Compare gradients for parameters and inputs with central differences of the loss."""
 
     def loss():
         return net.loss_and_gradient(x, y, **arguments)[0]
@@ -150,7 +150,7 @@ def check_gradients(net, x, y, **arguments):
         (net.input_gradient(x, y, **arguments), x),
     ):
         expected = central_differences(loss, values)
-        # Differences of large losses lose digits.
+        # Differences of large losses are less accurate.
         size = max(1, abs(expected).max())
         assert_allclose(found, expected, rtol=2e-6, atol=2e-9 * size)
 
@@ -204,8 +204,8 @@ def test_gradients_agree_with_the_reference():
     assert_allclose(net.input_gradient(x, y), by_inputs, rtol=1e-9, atol=1e-13)
 
 
-def test_the_training_gradient_of_the_reference_is_that_of_the_batch_loss():
-    """The reference in training mode, with the statistics of the batch, against central differences."""
+def test_the_training_gradient_of_the_reference_agrees_with_the_batch_loss():
+    """The reference in training mode uses the statistics of the batch."""
     net = deep()
     x, y = problem(net, 6)
     slow = Network(net)
@@ -262,7 +262,7 @@ def test_training_step_of_the_first_and_of_the_last_layer(kind, affine):
     [("mean", lambda w: len(w)), ("sum", lambda w: 1), ("weighted_mean", lambda w: w.sum())],
 )
 def test_training_step_with_weights_reductions_and_blocks(reduction, divisor, block):
-    """A batch is one block for BatchNorm, whatever the plan says; LayerNorm goes block by block."""
+    """BatchNorm always computes a batch as one block. LayerNorm computes it block by block."""
     for net in (deep(), between(cnet.LayerNorm)):
         if block:
             in_blocks_of(block, net)
@@ -343,7 +343,7 @@ def test_float32_keeps_digits_of_columns_far_from_zero(kind):
 
 
 def test_constant_inputs_have_finite_gradients():
-    """Their variance is 0, and epsilon alone is under the root."""
+    """Their variance is 0, so only epsilon is under the root."""
     for kind in KINDS:
         net = between(kind)
         x = np.ones((6, 3))
@@ -404,7 +404,7 @@ def test_validation_during_training_uses_running_statistics():
     )  # fmt: skip
     assert history["val_loss"] == [scores["loss"] for scores in seen]
     assert history["val_mse"] == [scores["mse"] for scores in seen]
-    # Neither validation nor metrics change what is learnt.
+    # Neither validation nor metrics change the training.
     alone.train(x, y, 0.1, 3, batch_size=10, verbose=False)
     assert_array_equal(alone.parameters, net.parameters)
     assert_array_equal(alone.buffers, net.buffers)
@@ -474,7 +474,7 @@ def test_train_one_is_train_on_that_row(optimizer, dtype):
         assert history["loss"] == [value]
     assert_array_equal(one.parameters, all_rows.parameters)
     assert_array_equal(one.buffers, before)
-    # After training by batches, too, whose statistics the next single row must use.
+    # Training by batches changes the running statistics, which the next single row must use.
     for net in (one, all_rows):
         net.train(x, y, 0.1, 1, batch_size=None, optimizer=optimizer, verbose=False)
     value = one.train_one(x[0], y[0], 0.1, optimizer=optimizer)
@@ -584,7 +584,7 @@ def test_three_calls_are_one_call():
     assert_array_equal(once.buffers, thrice.buffers)
 
 
-# Everything that ends a training
+# Events that end a training
 
 
 class Fails(cnet.Callback):
@@ -612,7 +612,7 @@ def raises():
     ("action", "error"),
     [(raises, OSError), (lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt)],
 )
-def test_an_exception_puts_running_statistics_back(action, error):
+def test_an_exception_restores_running_statistics(action, error):
     net, expected = deep(), deep()
     x, y = problem(net, 40)
     fails = Fails(action)
@@ -626,7 +626,7 @@ def test_an_exception_puts_running_statistics_back(action, error):
         assert_array_equal(array, after_first_epoch)
 
 
-def test_a_loss_that_fails_puts_running_statistics_back():
+def test_a_loss_that_fails_restores_running_statistics():
     net = deep()
     x, y = problem(net, 40)
     calls = []
@@ -644,7 +644,7 @@ def test_a_loss_that_fails_puts_running_statistics_back():
     assert_array_equal(net.parameters, parameters)
 
 
-def test_a_metric_that_fails_puts_running_statistics_back():
+def test_a_metric_that_fails_restores_running_statistics():
     net = deep()
     x, y = problem(net, 40)
     calls = []
@@ -662,7 +662,7 @@ def test_a_metric_that_fails_puts_running_statistics_back():
     assert_array_equal(net.buffers, buffers)
 
 
-def test_ctrl_c_within_an_epoch_puts_running_statistics_back():
+def test_ctrl_c_within_an_epoch_restores_running_statistics():
     net = cnet.NeuralNetwork(cnet.Layer(8, 64), cnet.BatchNorm(64), cnet.Layer(64, 8), seed=0)
     x = np.random.default_rng(0).normal(size=(300_000, 8)).astype(np.float32)
     buffers, parameters = net.buffers.copy(), net.parameters.copy()
@@ -676,7 +676,7 @@ def test_ctrl_c_within_an_epoch_puts_running_statistics_back():
 
 
 @pytest.mark.parametrize("loss", ["squared_error", mean_squared_error])
-def test_divergence_puts_running_statistics_back(loss):
+def test_divergence_restores_running_statistics(loss):
     net = cnet.NeuralNetwork(
         cnet.Layer(3, 4, "linear"),
         cnet.BatchNorm(4),
@@ -976,7 +976,7 @@ def test_dropout_of_the_last_layer_raises():
 
 
 def test_arrays_of_the_network_as_data_do_not_change_while_it_learns():
-    """Targets that are running statistics are copied, as those that are weights are."""
+    """Targets that are running statistics are copied, like targets that are weights."""
     net = cnet.NeuralNetwork(cnet.BatchNorm(3), dtype="float64", seed=0)
     x = np.random.default_rng(0).normal(5, 2, (2, 3))
     expected = net.copy()
@@ -995,7 +995,7 @@ def test_arrays_of_the_network_as_data_do_not_change_while_it_learns():
     "layer", [cnet.LayerNorm(3, affine=False), cnet.BatchNorm(3, affine=False)]
 )
 def test_networks_without_parameters_can_be_trained(layer, optimizer):
-    """They learn running statistics, or nothing."""
+    """Training changes their running statistics, if there are any."""
     net = cnet.NeuralNetwork(layer.copy(), dtype="float64")
     x, y = problem(net, 2000)
     history = net.train(x, y, 0.1, 2, batch_size=None, optimizer=optimizer, verbose=False)
@@ -1006,10 +1006,10 @@ def test_networks_without_parameters_can_be_trained(layer, optimizer):
     net.train_one(x[0], y[0])
 
 
-# The engine checks what it is handed
+# The engine checks its arguments
 
 
-def test_the_engine_refuses_batches_without_room_for_their_statistics(monkeypatch):
+def test_the_engine_rejects_batches_larger_than_a_block(monkeypatch):
     """A workspace of smaller blocks raises an error instead of taking the statistics of a block."""
     net = between(cnet.BatchNorm)
     x, y = problem(net, 30)

@@ -1,4 +1,4 @@
-"""What Python code knows of activations, losses, optimizers and other names agrees with the engine."""
+"""Records of activations, losses, optimizers and other names agree with the engine."""
 
 from dataclasses import fields
 from typing import get_args
@@ -33,7 +33,7 @@ def test_fields_of_operations_are_those_of_the_engine():
 
 @pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS.values())
 def test_settings_of_optimizers_are_those_of_the_engine(optimizer):
-    # Not settings of a step: the default rate, and what the sum of squares starts with.
+    # These are not settings of a step: the default rate, and the initial sum of squares.
     others = {"_", "learning_rate", "initial_accumulator_value"}
     settings = {field.name for field in fields(optimizer)} - others
     assert settings <= set(engine.OPTIMIZER.names)

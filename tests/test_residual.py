@@ -176,7 +176,7 @@ def test_training_agrees_with_pytorch(make, name, settings):
     assert_allclose(net.predict(x), twin.predict(x), rtol=1e-6, atol=1e-7)
 
 
-def test_dropout_within_is_also_that_of_the_gradient():
+def test_the_gradient_uses_the_masks_of_dropout_inside():
     """With one mask for a whole epoch, two equal steps differ by the gradient of the masked loss."""
     net = network(
         cnet.Layer(3, 40, "tanh", dropout=0.5),
@@ -367,7 +367,7 @@ def test_layers_inside_have_arrays():
     assert np.count_nonzero(net.parameters == 8) == 4
     assert block.attached
     assert block.values() == {}
-    # They outlive their network.
+    # The arrays outlive their network.
     del net
     assert_array_equal(inner.weights, np.full((4, 4), 7.0))
 
@@ -406,7 +406,7 @@ def test_names_are_unique_within_a_block():
     # Another block, or the network itself, may have the same name.
     second.name = "a"
     assert list(net.model.tensors)[-1] == "block.a.biases"
-    # A name with a dot must not be that of a layer inside.
+    # A name with a dot must not equal the path of a layer inside.
     with refused("name must be unique among the layers", "'block.a'"):
         net.layers[0].name = "block.a"
     with refused("name must be unique among the layers", "'block.b'"):
@@ -426,7 +426,7 @@ def test_copies_and_pickles(twin_of):
     twin = twin_of(net) if twin_of else pickle.loads(pickle.dumps(net))
     assert everything(twin) == everything(net)
     assert [repr(layer) for layer in twin.layers] == [repr(layer) for layer in net.layers]
-    # Layers inside are copies, too.
+    # Layers inside are also copied.
     twin.layers[2].layers[1].trainable = False
     assert net.layers[2].layers[1].trainable
     twin.layers[2].layers[1].trainable = True
@@ -503,7 +503,7 @@ def test_predictors_keep_their_weights():
 
 
 def test_a_prediction_does_not_change_its_inputs():
-    """The first block reads the inputs twice, where they are."""
+    """The first block reads the inputs twice, in place."""
     net = narrow()
     x, y = problem(net, 40)
     before = x.copy()
@@ -522,7 +522,7 @@ def test_evaluate_takes_the_loss_of_linear_outputs():
         net.evaluate(x, y, loss="binary_cross_entropy")
 
 
-def test_divergence_takes_back_the_epoch():
+def test_divergence_undoes_the_epoch():
     net = blocks()
     x, y = problem(net, 20)
     before = net.parameters.copy(), net.buffers.copy()
@@ -611,7 +611,7 @@ def test_widths_that_do_not_agree_raise():
         cnet.NeuralNetwork().add_layer(2, input_layer=True).add(cnet.Residual(cnet.Layer(4, 4)))
 
 
-def test_arguments_that_are_no_layers_raise():
+def test_arguments_that_are_not_layers_raise():
     with refused("one or more layers", "none"):
         cnet.Residual()
     with refused("cnet layers", "3", error=TypeError):

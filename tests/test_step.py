@@ -1,4 +1,4 @@
-"""The one step: the ways that take it, the paths it takes, and the seam for several processes."""
+"""The training step: all ways to train, fast paths, and the reduction over several processes."""
 
 import ctypes
 
@@ -16,7 +16,7 @@ Y = rng.uniform(0.1, 0.9, (40, 3)).astype(np.float32)
 
 
 def half_squared_error(y_true, y_pred):
-    """The built-in loss of a batch, with the engine's own formula for the gradient."""
+    """Compute the built-in loss of a batch, with the engine's formula for the gradient."""
     difference = y_pred - y_true
     scale = y_pred.dtype.type(1 / len(y_pred))
     return 0.5 * float((difference.astype(float) ** 2).sum()) / len(y_pred), scale * difference
@@ -35,7 +35,7 @@ SIZES = [(6, 8, 3), (6, 40, 30, 3)]
 @pytest.mark.parametrize("batch_size", [1, 7, None])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", cnet.SGD(clip_norm=0.1)], ids=str)
 def test_a_loss_in_python_takes_the_same_step(sizes, dropout, batch_size, optimizer):
-    """With the same masks and the same bits, also in narrow networks and for single rows."""
+    """Masks and results are bit-for-bit the same, even in narrow networks and for single rows."""
     one, other = (
         network(*sizes[:-1], hidden="tanh", dtype="float32", dropout=dropout).add_layer(sizes[-1])
         for _ in range(2)
@@ -82,7 +82,7 @@ def test_batch_callbacks_take_the_same_step():
     assert seen == [0, 1, 2] * 3
 
 
-# Paths, asked of the engine
+# Paths, as reported by the engine
 
 
 def run_of(net, x, y, batch_size, optimizer=None, **settings):
@@ -138,7 +138,7 @@ def test_single_rows_take_the_fast_path(dtype):
     assert net.trainer.committed.row_step.learner is learner
 
 
-# The seam for several processes
+# Reduction over several processes
 
 
 class Contribution(ctypes.Structure):
@@ -178,7 +178,7 @@ def reduced(net, function, x=X, y=Y, batch_size=10):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_reduce_replaces_the_gradient(dtype):
-    """Two processes with half of each batch are one with all of it."""
+    """Two processes with half of each batch give the results of one process with whole batches."""
     whole, half = (network(6, 8, 3, dtype=dtype) for _ in range(2))
     n_steps = 0
 
@@ -220,7 +220,7 @@ def test_reduce_can_stop_all_processes():
     np.testing.assert_array_equal(net.parameters, before)
 
 
-def test_reduce_is_told_of_a_loss_that_is_not_finite():
+def test_reduce_receives_a_loss_that_is_not_finite():
     """Otherwise the other processes would wait for this one."""
     net = network(6, 8, 3, output="linear")
     net.layers[-1].weights = np.full((8, 3), 1e200)

@@ -52,7 +52,7 @@ def test_a_transaction_is_exclusive():
     assert not net.trainer.is_training
 
 
-def test_a_transaction_for_another_plan_is_refused():
+def test_a_transaction_for_another_plan_raises():
     net = network(3, 4, 2)
     plan = net.trainer.plan
     net.add_layer(2)
@@ -60,7 +60,7 @@ def test_a_transaction_for_another_plan_is_refused():
         pass
 
 
-def test_draws_are_undone_unless_something_is_committed():
+def test_random_numbers_are_restored_unless_something_is_committed():
     net = network(3, 4, 2)
 
     def interrupted(*, begin):
@@ -78,7 +78,7 @@ def test_draws_are_undone_unless_something_is_committed():
     assert everything(net.trainer.rng) != before
 
 
-def test_a_plan_of_another_model_is_refused():
+def test_a_plan_of_another_model_raises():
     net, other = network(3, 4, 2), network(3, 4, 2)
     with refused("plan must be one of the network's model", of=[net]):
         net.trainer.use_plan(Plan(other.model))
@@ -96,7 +96,7 @@ def test_a_plan_with_other_layers_uses_the_same_parameters():
 
 
 class Parts:
-    """A source that brings its rows in parts."""
+    """A source that returns its rows in parts."""
 
     is_whole = False
 
@@ -127,7 +127,7 @@ def test_rows_in_parts_train_like_all_at_once(batches, dropout):
     assert third["mse"] == pytest.approx(train(whole, evaluator=evaluator)["mse"], rel=1e-12)
 
 
-def test_a_part_that_cannot_be_brought_in_ends_the_epoch():
+def test_an_error_in_a_part_ends_the_epoch():
     net, expected = network(3, 4, 2), network(3, 4, 2)
 
     class Failing(Parts):

@@ -1,4 +1,4 @@
-"""What type checkers accept and refuse of the public interface."""
+"""Type checking of the public interface: valid code passes, and wrong arguments are errors."""
 
 import os
 import subprocess
@@ -53,7 +53,7 @@ cnet.EarlyStopping(mode="low")  # type: ignore[arg-type]
 """
 
 
-def test_mypy_refuses_what_cnet_would_refuse(tmp_path):
+def test_mypy_rejects_invalid_arguments(tmp_path):
     file = tmp_path / "user.py"
     file.write_text(CODE)
     found = subprocess.run(

@@ -1,6 +1,6 @@
-"""Activations: a value and a derivative each, accurate over the whole range of the dtype.
+"""Activations: values and derivatives, accurate over the whole range of the dtype.
 
-To add one: a code, its two functions, its line in `activate` and in `differentiate`, its name in
+To add an activation: a code, its two functions, its line in `activate` and in `differentiate`, its name in
 `activation_codes`, and its code in `needs_preactivation` if its derivative cannot be computed from its
 output. Its record is in cnet/activations.py. Nothing else names activations one by one.
 """
@@ -73,7 +73,7 @@ cdef extern from *:
 
 
 cdef inline real sigmoid(real z) noexcept nogil:
-    """1 / (1 + exp(-z)), of an exponent that is never positive."""
+    """1 / (1 + exp(-z)), computed with an exponent that is never positive."""
     cdef real e = exponential(-absolute(z))
     cdef real larger = <real>1 / (<real>1 + e)
     return e * larger if z < 0 else larger
@@ -92,7 +92,7 @@ cdef inline real tanh_derivative(real z, real a) noexcept nogil:
 
 
 cdef inline real relu(real z) noexcept nogil:
-    # Not `z > 0`: a NaN must pass through.
+    # `z < 0` instead of `z > 0`, so that a NaN passes through.
     return 0 if z < 0 else z
 
 
@@ -125,7 +125,7 @@ cdef inline real selu_derivative(real z, real a) noexcept nogil:
 
 
 cdef inline real normal_cdf(real z) noexcept nogil:
-    # Of erfc, not 1 + erf, which loses every digit below -6.
+    # Uses erfc, because 1 + erf loses every digit below -6.
     return <real>0.5 * complementary_error(-z * <real>M_SQRT1_2)
 
 
@@ -143,12 +143,12 @@ cdef inline real silu(real z) noexcept nogil:
 
 
 cdef inline real silu_derivative(real z, real a) noexcept nogil:
-    # sigmoid(-z), not 1 - sigmoid(z), which has lost its digits where z is large.
+    # Uses sigmoid(-z), because 1 - sigmoid(z) loses its digits if z is large.
     return sigmoid(z) * (<real>1 + z * sigmoid(-z))
 
 
 cdef inline real softplus(real z) noexcept nogil:
-    """log(1 + exp(z)), of an exponent that is never positive."""
+    """log(1 + exp(z)), computed with an exponent that is never positive."""
     return relu(z) + logarithm_of_1_plus(exponential(-absolute(z)))
 
 
@@ -217,7 +217,7 @@ cdef inline void softmax(
     cdef real of_row[ROWS]
     cdef real z_ij
     while first < B:
-        # Column by column, each over many rows: rows are short and vectors are long.
+        # Column by column over many rows, because rows are often shorter than vectors.
         n = min(ROWS, B - first)
         z = z_BO + first * row
         a = a_BO + first * row
@@ -352,7 +352,7 @@ cdef inline void differentiate(
 # The operation
 
 cdef inline void activation_plan(Graph* graph, Op* op, bint z_is_free) noexcept nogil:
-    """In place, unless the backward pass needs z, or something else does."""
+    """Plan the activation in place, unless the backward pass or another operation needs z."""
     op.outputs = op.inputs
     if needs_preactivation(op.activation) or not z_is_free:
         op.outputs = allot_rows(graph, op.n_outputs)

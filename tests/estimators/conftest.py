@@ -1,4 +1,4 @@
-"""What the tests of the estimators share."""
+"""Fixtures of the estimators' tests."""
 
 import numpy as np
 import pytest
@@ -6,5 +6,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    """Give what is drawn without a random_state one start; scikit-learn's own tests draw so too."""
+    """Seed NumPy's global random numbers, which are used without a random_state."""
     np.random.seed(0)

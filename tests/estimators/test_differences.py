@@ -1,4 +1,4 @@
-"""Where the estimators differ from scikit-learn's, as docs/scikit-learn.md lists it."""
+"""Differences from scikit-learn's estimators, as listed in docs/scikit-learn.md."""
 
 import warnings
 
@@ -20,8 +20,8 @@ def parameters_of(model):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_lbfgs_with_several_outputs_minimises_what_its_gradient_is_of():
-    # scikit-learn's value is the mean over the outputs, its gradient that of their sum.
+def test_lbfgs_with_several_outputs_has_a_gradient_that_matches_its_loss():
+    # scikit-learn's value is the mean over the outputs, but its gradient belongs to their sum.
     found = []
     for seed in range(3):
         x, y = make_regression(100, 6, n_targets=5, random_state=seed)
@@ -49,7 +49,7 @@ def test_divergence_ends_the_training_with_the_last_finite_weights():
     assert np.isfinite(parameters_of(model)).all()
 
 
-def test_divergence_with_early_stopping_goes_back_to_the_best_at_once():
+def test_divergence_with_early_stopping_restores_the_best_weights():
     x, y = make_regression(100, 3, random_state=0)
     model = MLPRegressor(hidden_layer_sizes=(5,), activation="identity", solver="sgd")
     model.set_params(learning_rate_init=1.0, random_state=0, early_stopping=True)
@@ -79,7 +79,7 @@ def test_an_interrupt_of_lbfgs_leaves_the_weights_of_the_last_iteration():
 
     def loss(y_true, y_pred):
         evaluations.append(1)
-        # At weights that a line search tries.
+        # The interrupt comes at weights that a line search tries.
         if len(evaluations) == 9:
             raise KeyboardInterrupt
         difference = y_pred - y_true
@@ -109,7 +109,7 @@ def test_log_probabilities_are_finite(y):
     np.testing.assert_allclose(np.exp(found), probabilities, rtol=1e-9, atol=1e-300)
 
 
-def test_the_loss_of_confident_mistakes_is_not_cut_off():
+def test_the_loss_of_confident_mistakes_is_not_clipped():
     x = np.array([[1.0], [-1.0], [1.0]])
     y = np.array([1, 0, 0])
     losses = []
@@ -151,7 +151,7 @@ def test_partial_fit_follows_a_changed_learning_rate():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_parameters_changed_before_going_on_take_effect():
+def test_parameters_changed_before_a_warm_start_take_effect():
     model = MLPClassifier((5,), random_state=0, max_iter=3, warm_start=True).fit(X, Y)
     before = parameters_of(model).copy()
     model.set_params(activation="tanh", dropout=0.5, learning_rate_init=1e-300).fit(X, Y)
@@ -164,7 +164,7 @@ def test_parameters_changed_before_going_on_take_effect():
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_early_stopping_keeps_the_best_weights_over_a_warm_start():
-    # scikit-learn trains on in the very arrays that hold the best weights.
+    # scikit-learn continues training in the arrays that hold the best weights.
     model = MLPClassifier((20,), early_stopping=True, warm_start=True, random_state=0)
     model.set_params(max_iter=60, learning_rate_init=0.01).fit(X, Y)
     best = parameters_of(model).copy()
@@ -173,7 +173,7 @@ def test_early_stopping_keeps_the_best_weights_over_a_warm_start():
     np.testing.assert_array_equal(parameters_of(model), best)
 
 
-def test_one_class_is_certain():
+def test_a_single_class_has_probability_one():
     model = MLPClassifier((4,), random_state=0, max_iter=2)
     with pytest.warns(ConvergenceWarning):
         model.fit(X, np.full(150, "only"))
@@ -189,7 +189,7 @@ def test_predictions_are_in_the_dtype_of_the_network():
     assert model.predict(X).dtype == np.float32
 
 
-def test_a_batch_whose_rows_weigh_nothing_changes_nothing():
+def test_a_batch_whose_rows_have_weight_zero_changes_nothing():
     weights = np.r_[np.ones(100), np.zeros(50)]
     settings = {"hidden_layer_sizes": (5,), "batch_size": 50, "shuffle": False, "random_state": 0}
     settings |= {"solver": "sgd", "momentum": 0, "alpha": 0, "max_iter": 5}

@@ -1,4 +1,4 @@
-"""What the estimators say of themselves."""
+"""Docstrings of the estimators."""
 
 import doctest
 import re
@@ -9,7 +9,7 @@ from cnet.estimators import MLPClassifier, MLPRegressor
 
 
 @pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
-def test_the_examples_of_the_docstrings(cls):
+def test_examples_of_docstrings_run(cls):
     (test,) = doctest.DocTestFinder(recurse=False).find(cls, cls.__name__)
     assert test.examples
     assert doctest.DocTestRunner().run(test).failed == 0

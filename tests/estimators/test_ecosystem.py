@@ -1,4 +1,4 @@
-"""The estimators among scikit-learn's tools, and as objects to copy, store and call from threads."""
+"""The estimators with scikit-learn's tools, and when copied, stored and called from threads."""
 
 import copy
 import pickle
@@ -105,7 +105,7 @@ def test_clone_keeps_parameters_and_nothing_learnt():
 
 
 @pytest.mark.parametrize("way", ["pickle", "deepcopy", "joblib", "memory-mapped"])
-def test_copies_predict_the_same_and_train_on(way, tmp_path):
+def test_copies_predict_the_same_and_continue_training(way, tmp_path):
     model = small().fit(X, Y)
     if way == "pickle":
         twin = pickle.loads(pickle.dumps(model))
@@ -123,7 +123,7 @@ def test_copies_predict_the_same_and_train_on(way, tmp_path):
     assert twin.loss_curve_ == model.loss_curve_
 
 
-def test_copies_of_the_weights_are_their_own():
+def test_copies_of_the_weights_are_independent():
     model = small().fit(X, Y)
     coefs = copy.deepcopy(model.coefs_)
     assert type(coefs) is list
@@ -156,13 +156,13 @@ def test_metadata_routing():
         assert search.best_estimator_.n_iter_ == 30
 
 
-def test_the_representation_shows_what_is_changed():
+def test_repr_shows_changed_parameters():
     assert repr(MLPClassifier(alpha=0.5, dropout=0.2)) == "MLPClassifier(alpha=0.5, dropout=0.2)"
     assert "MLPRegressor" in MLPRegressor()._repr_html_()
 
 
 def fresh(code):
-    """Return what a fresh interpreter prints, or its error."""
+    """Return the output of a new interpreter, or its error."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
 

@@ -1,4 +1,4 @@
-"""What is refused, and in which words."""
+"""Errors and warnings, and their messages."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ X, Y = load_iris(return_X_y=True)
     ids=str,
 )
 @pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
-def test_parameters(cls, name, value, error, parts):
+def test_invalid_parameters_raise(cls, name, value, error, parts):
     model = cls(hidden_layer_sizes=(4,)).set_params(**{name: value})
     with pytest.raises(error) as caught:
         model.fit(X, Y)
@@ -80,24 +80,24 @@ def test_parameters_are_checked_in_partial_fit():
 
 
 @pytest.mark.parametrize(("name", "value"), [("l1", 0.1), ("max_norm", 2), ("dropout", 0.5)])
-def test_what_lbfgs_cannot_do(name, value):
+def test_settings_that_lbfgs_does_not_support_raise(name, value):
     with pytest.raises(ValueError, match=rf"{name} must be .* with solver 'lbfgs'"):
         MLPClassifier(solver="lbfgs", **{name: value}).fit(X, Y)
 
 
 @pytest.mark.parametrize("scoring", ["accurate", 3])
-def test_scoring(scoring):
+def test_invalid_scoring_raises(scoring):
     with pytest.raises(ValueError, match="scoring must be 'loss', one of 'accuracy'"):
         MLPClassifier(scoring=scoring, early_stopping=True).fit(X, Y)
 
 
-def test_a_metric_of_cnet_takes_no_weights():
+def test_a_metric_of_cnet_with_weights_raises():
     model = MLPClassifier(scoring="auc", early_stopping=True)
     with pytest.raises(ValueError, match="a scorer of scikit-learn with sample_weight, got 'auc'"):
         model.fit(X, Y == 1, np.ones(150))
 
 
-def test_sample_weight():
+def test_invalid_sample_weight_raises():
     with pytest.raises(ValueError, match="sample_weight must not be negative, got -1"):
         MLPClassifier().fit(X, Y, np.r_[-1, np.ones(149)])
     with pytest.raises(ValueError, match=r"weights? must .*zero"):
@@ -115,7 +115,7 @@ def test_sample_weight():
         MLPRegressor(loss).fit(X, Y, np.ones(150))
 
 
-def test_class_weight():
+def test_invalid_class_weight_raises():
     for weights in ({0: -1.0}, {0: np.nan}, {0: np.inf}):
         with pytest.raises(ValueError, match="class_weight must have finite weights of at least 0"):
             MLPClassifier(class_weight=weights).fit(X, Y)
@@ -126,7 +126,7 @@ def test_class_weight():
             MLPClassifier(class_weight=weights).partial_fit(X, Y, classes=[0, 1, 2])
 
 
-def test_validation_data():
+def test_invalid_validation_data_raises():
     with pytest.raises(ValueError, match="X_val and y_val must be given together"):
         MLPClassifier().fit(X, Y, X_val=X)
     with pytest.raises(ValueError, match="3 features"):
@@ -137,7 +137,7 @@ def test_validation_data():
         MLPClassifier(early_stopping=True, validation_fraction=0.005).fit(X, Y)
 
 
-def test_targets():
+def test_invalid_targets_raise():
     with pytest.raises(ValueError, match="Unknown label type: continuous"):
         MLPClassifier().fit(X, X[:, 0])
     with pytest.raises(ValueError, match="must be at least 0 for loss 'poisson'"):
@@ -148,7 +148,7 @@ def test_targets():
         MLPClassifier(loss="binary_cross_entropy").fit(X, Y)
 
 
-def test_another_shape_at_a_warm_start():
+def test_another_shape_at_a_warm_start_raises():
     model = MLPClassifier((4,), warm_start=True, max_iter=2).fit(X, Y)
     model.set_params(hidden_layer_sizes=(5,))
     with pytest.raises(ValueError, match=r"hidden_layer_sizes .* \(4, 3\), got \(5, 3\)"):
@@ -158,7 +158,7 @@ def test_another_shape_at_a_warm_start():
         regressor.partial_fit(X, np.column_stack([Y, Y]))
 
 
-def test_partial_fit_and_classes():
+def test_invalid_classes_in_partial_fit_raise():
     model = MLPClassifier((4,))
     with pytest.raises(ValueError, match="classes must be given in the first call"):
         model.partial_fit(X, Y)
@@ -185,14 +185,14 @@ def test_warnings_point_at_the_call():
         assert {warning.filename for warning in caught} == {__file__}
 
 
-def test_columns_of_labels():
+def test_invalid_columns_of_labels_raise():
     one_hot = np.eye(3, dtype=int)[Y]
     model = MLPClassifier((4,), max_iter=2, warm_start=True).fit(X, one_hot)
     with pytest.raises(ValueError, match="warm_start can only be used"):
         model.fit(X, one_hot[:, :2])
     with pytest.raises(ValueError, match=r"3 columns of 0 and 1.* got shape \(150, 2\)"):
         model.partial_fit(X, one_hot[:, :2])
-    # scikit-learn takes all but 0 for 1.
+    # scikit-learn treats every value except 0 as 1.
     with pytest.raises(ValueError, match=r"y must have only 0 and 1 .* got \[-1  1\]"):
         MLPClassifier().fit(X, 2 * one_hot - 1)
     with pytest.raises(ValueError, match=r"y must have only 0 and 1 .* got \[0 2\]"):
@@ -204,13 +204,13 @@ def test_columns_of_labels():
         several.fit(X, scipy.sparse.csr_matrix(np.column_stack([Y, Y])))
 
 
-def test_lbfgs_beyond_all_numbers():
-    # Where scikit-learn returns the weights it started from.
+def test_lbfgs_with_a_loss_that_is_not_finite_raises():
+    # scikit-learn returns its initial weights.
     with pytest.raises(ValueError, match="the loss is not a finite number"):
         MLPRegressor(hidden_layer_sizes=(9,), solver="lbfgs", random_state=0).fit(X * 1e200, Y)
 
 
-def test_a_callback_cannot_train_the_network_it_watches():
+def test_a_callback_cannot_train_its_network():
     def again(network, epoch, logs):
         model.partial_fit(X, Y)
 
@@ -231,7 +231,7 @@ def test_the_network_cannot_be_trained_during_a_fit(solver):
     model.network_.train(X, Y, epochs=1, verbose=False)
 
 
-def test_a_refused_fit_changes_nothing():
+def test_a_fit_with_invalid_arguments_changes_nothing():
     model = MLPClassifier((4,), random_state=0, max_iter=5).fit(X, Y)
     network, before = model.network_, model.network_.parameters.copy()
     with pytest.raises(ValueError, match="negative"):

@@ -1,4 +1,4 @@
-"""Guards that only a rare event tests: vanishing rates, failed fits, single rows after a fit."""
+"""Guards against rare events: vanishing rates, failed fits, single rows after a fit."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -64,7 +64,7 @@ def test_a_vanishing_learning_rate_does_not_overflow_in_partial_fit():
 
 
 def seen(model):
-    """Return what the estimator knows of the features."""
+    """Return the estimator's attributes that describe the features."""
     return (
         getattr(model, "n_features_in_", None),
         list(getattr(model, "feature_names_in_", [])) or None,
@@ -129,7 +129,7 @@ REFITS = {
 @pytest.mark.parametrize("again", ["fit", "partial_fit"])
 @pytest.mark.parametrize("changed", REFITS)
 def test_train_one_follows_a_refit(changed, again):
-    """A copy has not learnt rows yet, so it reads every setting again."""
+    """Compare with a copy, which has not learnt rows yet and reads every setting again."""
     model = MLPRegressor(
         hidden_layer_sizes=(4,), solver="sgd", max_iter=2, warm_start=True, random_state=0
     )
@@ -167,7 +167,7 @@ def test_train_one_with_explicit_settings_follows_a_refit():
     np.testing.assert_array_equal(model.network_.parameters, expected.parameters)
 
 
-# Sources of random numbers, which calls hand on to each other
+# Sources of random numbers, which later calls use again
 
 
 def test_fits_inside_and_beside_a_fit_do_not_share_random_numbers():

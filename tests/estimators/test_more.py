@@ -1,4 +1,4 @@
-"""What the estimators have beyond scikit-learn's."""
+"""Features that scikit-learn's estimators do not have."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def assert_equal_fits(model, other):
 # The network
 
 
-def test_the_network_is_there():
+def test_network_is_a_neural_network():
     model = MLPClassifier((7, 4), random_state=0, max_iter=20).fit(X3, Y3)
     assert isinstance(model.network_, cnet.NeuralNetwork)
     np.testing.assert_array_equal(model.network_.predict(X3), model.predict_proba(X3))
@@ -75,7 +75,7 @@ def test_weights_can_be_assigned():
     assert not np.array_equal(model.coefs_[0], other.coefs_[0])
 
 
-def test_weights_of_other_shapes_are_refused():
+def test_weights_of_other_shapes_raise():
     model = MLPClassifier((7,), random_state=0, max_iter=2).fit(X3, Y3)
     before = parameters_of(model)
     with pytest.raises(
@@ -118,7 +118,7 @@ def test_an_activation_for_each_layer():
         "leaky_relu",
         "softmax",
     ]
-    # The same as one name for all, drawn and trained.
+    # The same as one name for all, in initial weights and training.
     same = {"random_state": 0, "max_iter": 3}
     assert_equal_fits(
         MLPClassifier((5, 4), ["logistic", "logistic"], **same).fit(X3, Y3),
@@ -156,7 +156,7 @@ def test_dropout():
     assert [layer.dropout for layer in per_layer.network_.layers] == [0, 0.25, 0]
 
 
-def test_what_is_dropped_comes_from_random_state():
+def test_dropout_is_seeded_by_random_state():
     given = MLPRegressor(hidden_layer_sizes=(30,), max_iter=1, random_state=0).fit(XR, YR)
     losses = []
     for seed in (0, 0, 1):
@@ -167,7 +167,7 @@ def test_what_is_dropped_comes_from_random_state():
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_each_partial_fit_drops_others():
+def test_each_partial_fit_has_different_dropout():
     model = MLPRegressor(hidden_layer_sizes=(30,), solver="sgd", dropout=0.5, random_state=0)
     model.set_params(learning_rate_init=1e-300)
     for _ in range(3):
@@ -188,7 +188,7 @@ def test_l1_makes_weights_small():
 
 
 def test_l1_is_divided_as_alpha_is():
-    # One step of plain gradient descent, of which all but l1's part is known.
+    # One step of plain gradient descent, in which all terms except l1's are known.
     settings = {
         "hidden_layer_sizes": (4,),
         "solver": "sgd",
@@ -217,7 +217,7 @@ def test_max_norm():
 
 
 def by_hand(model, x, y, loss, optimizer, rate):
-    """The same training by NeuralNetwork.train, from the weights that the model starts with."""
+    """Train with NeuralNetwork.train, from the initial weights of the model."""
     start = type(model)(**{**model.get_params(), "max_iter": 1, "solver": "sgd",
                            "learning_rate_init": 1e-300}).fit(x, y)  # fmt: skip
     layers = [
@@ -330,7 +330,7 @@ def half_squared_error(y_true, y_pred):
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_a_function_as_loss(solver):
-    # A last batch that is smaller, whose penalty counts for more.
+    # The penalty has a larger weight in the last batch, which is smaller.
     settings = {"hidden_layer_sizes": (8,), "random_state": 0, "batch_size": 40, "solver": solver}
     settings["alpha"] = 1.0
     model = MLPRegressor(half_squared_error, max_iter=20, **settings).fit(XR, YR)
@@ -393,7 +393,7 @@ def test_validation_data():
     assert len(model.validation_scores_) == 15
     assert model.validation_scores_[-1] == model.score(X[100:], Y[100:])
     assert model.best_validation_score_ == max(model.validation_scores_)
-    # Rows that are only looked at change nothing.
+    # Rows that are only used for scores do not change the training.
     assert_equal_fits(model, MLPClassifier((8,), random_state=0, max_iter=15).fit(X[:100], Y[:100]))
 
 
@@ -508,7 +508,7 @@ def test_callbacks(solver):
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_what_callbacks_monitor(solver):
+def test_callbacks_can_monitor_recorded_values(solver):
     model = MLPClassifier((4,), solver=solver, max_iter=30, random_state=0)
     for monitor in ("validation_score", "val_loss"):
         model.set_params(callbacks=cnet.EarlyStopping(monitor))
@@ -556,7 +556,10 @@ def test_verbose(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"Iteration 1, loss = {model.loss_curve_[0]:.8f}"
     assert lines[1] == f"Validation score: {model.validation_scores_[0]:f}"
-    slower = "No better validation score, by tol=1, for more than 2 epochs: continuing with learning rate"
+    slower = (
+        "No better validation score, by tol=1, for more than 2 epochs: "
+        "continuing with learning rate"
+    )
     assert next(line for line in lines if line.startswith("No better")) == f"{slower} 0.0002."
     assert lines[-1].endswith("epochs: stopping.")
     model = MLPClassifier(solver="lbfgs", **settings).fit(X, Y)
@@ -668,7 +671,7 @@ def test_sparse_rows_in_parts(monkeypatch, settings, weighted):
 def test_sparse_rows_in_parts_of_which_some_are_held_out(monkeypatch):
     x = np.where(X3 > 2, X3, 0)
     model = MLPClassifier((6,), random_state=0, max_iter=5, batch_size=16, early_stopping=True)
-    # As many as several parts.
+    # Enough rows for several parts.
     model.set_params(validation_fraction=0.5).fit(x, Y3)
     dense = parameters_of(model).copy()
     monkeypatch.setattr("cnet.estimators._rows.DENSE_BYTES", 20 * 4 * 8)
@@ -676,7 +679,7 @@ def test_sparse_rows_in_parts_of_which_some_are_held_out(monkeypatch):
     np.testing.assert_allclose(parameters_of(model), dense, rtol=1e-7, atol=1e-9)
 
 
-def test_batches_of_sparse_rows_in_parts_are_counted_through(monkeypatch):
+def test_batches_of_sparse_rows_are_numbered_across_parts(monkeypatch):
     monkeypatch.setattr("cnet.estimators._rows.DENSE_BYTES", 40 * 4 * 8)
     begun, ended = [], []
     callback = cnet.Callback()

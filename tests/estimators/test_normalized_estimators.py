@@ -32,7 +32,7 @@ WEIGHTS = RNG.uniform(0.2, 3, 60)
 
 
 def drawn(sizes, activation="relu", seed=0):
-    """Return scikit-learn's starting weights and biases, and the random numbers after them."""
+    """Return scikit-learn's initial weights and biases, and the random numbers after them."""
     random = np.random.RandomState(seed)
     arrays = []
     for n_inputs, n_neurons in pairwise(sizes):
@@ -131,7 +131,7 @@ def test_each_hidden_layer_is_normalized_before_its_activation(cls, norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_no_hidden_layer_is_no_normalization(norm):
+def test_networks_without_hidden_layers_are_not_normalized(norm):
     model = MLPRegressor(hidden_layer_sizes=(), max_iter=2, random_state=0, **{norm: True})
     plain = MLPRegressor(hidden_layer_sizes=(), max_iter=2, random_state=0)
     assert_same(model.fit(X, Y), plain.fit(X, Y))
@@ -306,7 +306,7 @@ def test_random_state_makes_results_reproducible(norm, dtype):
 
 
 def test_a_last_batch_of_a_single_row_uses_the_running_statistics():
-    # With this rate the weights do not change, so that only the statistics do.
+    # With this rate only the statistics change, and not the weights.
     model = MLPRegressor(hidden_layer_sizes=(3,), batch_size=10, shuffle=False, max_iter=2)
     model.set_params(learning_rate_init=1e-200, random_state=0, batch_norm=True)
     model.fit(X[:21], Y[:21])
@@ -464,7 +464,7 @@ def test_normalization_cannot_change_at_a_warm_start(method, before, after):
         getattr(model, method)(X, Y)
     assert model.network_ is network
     np.testing.assert_array_equal(values(model)[0], expected[0])
-    # Without a warm start there is a new network.
+    # Without a warm start, fit creates a new network.
     model.set_params(warm_start=False).fit(X, Y)
     assert len(model.network_.layers) == (3 if after else 2)
 
@@ -508,7 +508,7 @@ COPIES = {
 @pytest.mark.parametrize("norm", [None, *NORMS])
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_a_copy_trains_from_one_state_of_the_optimizer(solver, norm, how):
-    """Training the network and `partial_fit` move the same averages, also after pickling."""
+    """Training the network and `partial_fit` update the same averages, even after pickling."""
     model = MLPRegressor(hidden_layer_sizes=(6,), solver=solver, random_state=0, shuffle=False)
     if norm:
         model.set_params(**{norm: True})
@@ -519,7 +519,7 @@ def test_a_copy_trains_from_one_state_of_the_optimizer(solver, norm, how):
     assert_same(model, twin)
     np.testing.assert_array_equal(model.predict(X), twin.predict(X))
     for each in (model, twin):
-        # Also with a network that is built again, because of the other penalty.
+        # The other penalty makes `partial_fit` build the network again.
         for alpha in (0.1, 0.2):
             each.network_.train(X, Y, epochs=2, batch_size=13, shuffle=False, verbose=False)
             each.set_params(alpha=alpha).partial_fit(X, Y)
@@ -541,7 +541,7 @@ def test_a_copy_keeps_a_state_that_the_network_does_not_have(how):
 # L-BFGS
 
 
-def test_lbfgs_refuses_batch_norm():
+def test_lbfgs_with_batch_norm_raises():
     model = MLPRegressor(hidden_layer_sizes=(6,), solver="lbfgs", batch_norm=True)
     with pytest.raises(
         ValueError, match=r"batch_norm must be False with solver 'lbfgs', .* got True"
@@ -550,7 +550,7 @@ def test_lbfgs_refuses_batch_norm():
 
 
 class Objectives(list):
-    """Keeps what SciPy minimises: the functions, and where they start."""
+    """Records the functions that SciPy minimises, and their starting points."""
 
     def __init__(self, monkeypatch):
         super().__init__()
@@ -610,7 +610,7 @@ def test_frozen_layers_do_not_change(norm, frozen, again):
         layers = model.network_.layers
         layers[frozen].trainable = False
         before = [{name: v.copy() for name, v in layer.values().items()} for layer in layers]
-        # Other penalties make another network, whose layers are as frozen.
+        # Other penalties make a new network, in which the same layers are frozen.
         getattr(model.set_params(**setting), again)(X, CLASSES)
         for i, (layer, was) in enumerate(zip(model.network_.layers, before, strict=True)):
             for name, array in layer.values().items():

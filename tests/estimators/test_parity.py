@@ -1,4 +1,4 @@
-"""The estimators against scikit-learn's, from the same random_state: weights, losses, predictions."""
+"""Same weights, losses and predictions as scikit-learn's estimators with the same random_state."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from cnet import estimators
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    # scikit-learn's, at what it divides or overflows.
+    # scikit-learn warns of overflows and divisions by 0.
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
 ]
 
@@ -62,7 +62,7 @@ def both(kind, **settings):
 
 
 def assert_same(theirs, ours, x, rtol=1e-9, atol=1e-11):
-    """Everything that both show after training is equal, but for rounding."""
+    """Check that all public results of both estimators are equal up to rounding."""
 
     def equal(actual, desired):
         np.testing.assert_allclose(actual, desired, rtol, atol)
@@ -107,7 +107,7 @@ def test_kinds_of_targets(kind, solver):
     assert_same_fit(kind, solver=solver)
 
 
-# L-BFGS carries rounding from step to step; of several numbers see test_differences.py.
+# L-BFGS carries rounding from step to step. For several outputs see test_differences.py.
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "numbers"])
 def test_lbfgs(kind):
     assert_same_fit(kind, solver="lbfgs", rtol=1e-6, atol=1e-8)
@@ -221,7 +221,7 @@ def test_float32(kind, solver):
     x, y = data(kind)
     x = x.astype(np.float32)
     theirs, ours = (estimator.fit(x, y) for estimator in both(kind, solver=solver))
-    # A dozen steps apart in float32's 7 digits.
+    # Rounding errors add up over a dozen steps, with the 7 digits of float32.
     assert_same(theirs, ours, x, 2e-3, 2e-5)
     assert ours.network_.dtype == np.float32
 
@@ -230,7 +230,7 @@ def test_lbfgs_of_float32_ends_in_float64():
     x, y = data("multiclass")
     x = x.astype(np.float32)
     theirs, ours = (estimator.fit(x, y) for estimator in both("multiclass", solver="lbfgs"))
-    # scikit-learn's weights are rounded to float32 on the way.
+    # scikit-learn rounds its weights to float32 at each evaluation.
     assert_same(theirs, ours, x, 1e-3, 1e-4)
     assert ours.coefs_[0].dtype == np.float64
 
@@ -289,7 +289,7 @@ def test_warm_start(kind, solver):
     assert_same(theirs, ours, x, 1e-6 if solver == "lbfgs" else 1e-9, 1e-8)
 
 
-def test_warm_start_counts_on_without_improvement():
+def test_warm_start_continues_to_count_epochs_without_improvement():
     x, y = data("binary")
     theirs, ours = both("binary", warm_start=True, tol=10.0, max_iter=100)
     for estimator in (theirs, ours):

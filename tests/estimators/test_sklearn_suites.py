@@ -1,4 +1,4 @@
-"""scikit-learn's own suites hold: its checks of estimators, and its tests of the MLP, unchanged."""
+"""The estimators pass scikit-learn's own tests: its estimator checks, and its tests of the MLP."""
 
 import importlib.util
 from pathlib import Path
@@ -12,7 +12,7 @@ from cnet.estimators import MLPClassifier, MLPRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-# Tests of what scikit-learn keeps to itself.
+# Tests of scikit-learn's private methods.
 NOT_APPLICABLE = {
     "test_gradient": "calls _loss_grad_lbfgs with scikit-learn's lists of activations, deltas and "
     "gradients; cnet's gradients are tested against finite differences in test_gradients.py",
@@ -20,7 +20,7 @@ NOT_APPLICABLE = {
 
 
 def load_test_mlp():
-    """Return the installed scikit-learn's test_mlp.py, as it is but for whose classes it imports."""
+    """Return scikit-learn's installed test_mlp.py, unchanged except that it imports cnet's classes."""
     path = Path(sklearn.neural_network.__file__).parent / "tests" / "test_mlp.py"
     spec = importlib.util.spec_from_file_location("test_mlp_of_scikit_learn", path)
     module = importlib.util.module_from_spec(spec)
@@ -47,7 +47,7 @@ def global_random_seed():
     return 42
 
 
-def test_what_does_not_apply_is_there():
+def test_excluded_tests_exist():
     assert all(callable(getattr(TEST_MLP, name)) for name in NOT_APPLICABLE)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cnet.activations import ACTIVATIONS
 from cnet.layers import BaseLayer, Layer
 
 
@@ -100,5 +101,5 @@ def _short(layer: BaseLayer) -> str:
         return f"{layer.n_neurons} {layer.activation}"
     if layer.children:
         return f"{type(layer).__name__}({', '.join(map(_short, layer.children))})"
-    activation = "" if layer.activation == "linear" else f" {layer.activation}"
+    activation = "" if ACTIVATIONS[layer.activation].is_identity else f" {layer.activation}"
     return f"{type(layer).__name__}{activation}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,6 @@ from cnet.data import Source
 from cnet.losses import Loss
 from cnet.optimizers import Optimizer, OptimizerState
 from cnet.schedules import Schedule
-
-if TYPE_CHECKING:
-    from cnet.network import NeuralNetwork
 
 Reduction: TypeAlias = Literal["mean", "sum", "weighted_mean"]
 
@@ -135,7 +132,7 @@ class Epochs:
         self,
         count: int,
         callbacks: Sequence[Callback] = (),
-        network: NeuralNetwork | None = None,
+        network: Any = None,
     ) -> tuple[NDArray[np.float64], BaseException | None]:
         """Train for `count` epochs.
 
@@ -213,7 +210,7 @@ class Epochs:
         seeds: NDArray[np.uint64] | None,
         totals: NDArray[np.float64],
         callbacks: Sequence[Callback],
-        network: NeuralNetwork | None,
+        network: Any,
     ) -> int:
         """Train all epochs in one call of the engine."""
         ((data, rows),) = self.source.parts(order, self.batch_size)
@@ -228,7 +225,7 @@ class Epochs:
         seeds: NDArray[np.uint64] | None,
         totals: NDArray[np.float64],
         callbacks: Sequence[Callback],
-        network: NeuralNetwork | None,
+        network: Any,
     ) -> int:
         """Train one epoch, part by part."""
         self._before = self.plan.values()

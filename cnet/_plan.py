@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from cnet._lowering import (
 )
 from cnet.data import Data
 from cnet.layers import BaseLayer, flat
-from cnet.losses import FunctionLoss, Loss
+from cnet.losses import Loss
 from cnet.model import Model
 from cnet.optimizers import SGD, OptimizerState
 from cnet.threads import get_num_threads
@@ -90,10 +91,20 @@ class Plan:
         self._layers: Sequence[BaseLayer] = model.layers if layers is None else layers
         self.n_inputs = self._layers[0].n_inputs
         self.n_outputs = self._layers[-1].n_neurons
-        self._table = operation_table(model, self._layers, training=False)
         self._training_table: tuple[Any, NDArray[Any]] | None = None
         self._of_layers: list[Plan] | None = None
-        _, self.row_work = engine.measure(self._table, (1, 1, 1), False, self.dtype)
+
+    # Computed when they are first needed, because a network that is built layer by layer has a plan
+    # for each.
+
+    @cached_property
+    def _table(self) -> NDArray[Any]:
+        return operation_table(self.model, self._layers, training=False)
+
+    @cached_property
+    def row_work(self) -> float:
+        """Cost of a row in multiplications, forward and backward."""
+        return engine.measure(self._table, (1, 1, 1), False, self.dtype)[1]
 
     def of_layers(self) -> list[Plan]:
         """Return a plan for each layer, which takes the outputs of the layer before it."""
@@ -465,7 +476,7 @@ def _network(
 
 def _function(loss: Loss) -> Callable[[NDArray[Any], NDArray[Any]], Any] | None:
     """Return what the engine calls for a loss; None: it computes the loss itself."""
-    return loss.value_and_gradient if isinstance(loss, FunctionLoss) else None
+    return loss.value_and_gradient if loss.in_python else None
 
 
 def _examples(

@@ -22,7 +22,7 @@ class Record:
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
 
     def _compared(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, f.name) for f in fields(self) if f.compare)  # type: ignore[arg-type]
+        return tuple([getattr(self, name) for name in _compared_fields(type(self))])
 
     def __eq__(self, other: object) -> bool:
         if other is self:
@@ -37,6 +37,16 @@ class Record:
     def __repr__(self) -> str:
         shown = (f"{name}={value!r}" for name, value in self.settings().items())
         return f"{type(self).__qualname__}({', '.join(shown)})"
+
+
+# Names of the fields that are compared, by class.
+_COMPARED: dict[type, tuple[str, ...]] = {}
+
+
+def _compared_fields(cls: Any) -> tuple[str, ...]:
+    if cls not in _COMPARED:
+        _COMPARED[cls] = tuple(field.name for field in fields(cls) if field.compare)
+    return _COMPARED[cls]
 
 
 def record_to_dict(record: Any) -> dict[str, Any]:

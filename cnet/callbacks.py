@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from cnet._checks import as_choice, as_flag, as_integer, as_number, guess
 from cnet.history import History
 from cnet.metrics import greater_is_better
-
-if TYPE_CHECKING:
-    from cnet.network import NeuralNetwork
 
 Mode: TypeAlias = Literal["auto", "min", "max"]
 
@@ -30,16 +27,16 @@ class Callback:
     not start.
     """
 
-    def on_train_begin(self, network: NeuralNetwork) -> None:
+    def on_train_begin(self, network: Any) -> None:
         """Run before the first epoch."""
 
-    def on_epoch_begin(self, network: NeuralNetwork, epoch: int) -> None:
+    def on_epoch_begin(self, network: Any, epoch: int) -> None:
         """Run before an epoch, counted from 0."""
 
-    def on_batch_begin(self, network: NeuralNetwork, batch: int) -> None:
+    def on_batch_begin(self, network: Any, batch: int) -> None:
         """Run before a batch, counted from 0 in each epoch."""
 
-    def on_batch_end(self, network: NeuralNetwork, batch: int, logs: dict[str, float]) -> None:
+    def on_batch_end(self, network: Any, batch: int, logs: dict[str, float]) -> None:
         """Run after a batch and its update.
 
         Parameters
@@ -51,9 +48,7 @@ class Callback:
             "loss", the loss of the batch before its update, and "size", its number of rows.
         """
 
-    def on_epoch_end(
-        self, network: NeuralNetwork, epoch: int, logs: dict[str, float]
-    ) -> bool | None:
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool | None:
         """Run after an epoch. Return True to stop training.
 
         Parameters
@@ -66,7 +61,7 @@ class Callback:
         """
         return None
 
-    def on_train_end(self, network: NeuralNetwork, history: History) -> None:
+    def on_train_end(self, network: Any, history: History) -> None:
         """Run after the last epoch, but not if training ends with an exception."""
 
     @property
@@ -87,7 +82,7 @@ class Callback:
         )
 
 
-EpochFunction: TypeAlias = "Callable[[NeuralNetwork, int, dict[str, float]], bool | None]"
+EpochFunction: TypeAlias = "Callable[[Any, int, dict[str, float]], bool | None]"
 Callbacks: TypeAlias = "Callback | EpochFunction | Iterable[Callback | EpochFunction] | None"
 
 
@@ -97,9 +92,7 @@ class _FunctionCallback(Callback):
     def __init__(self, function: EpochFunction) -> None:
         self._function = function
 
-    def on_epoch_end(
-        self, network: NeuralNetwork, epoch: int, logs: dict[str, float]
-    ) -> bool | None:
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool | None:
         return self._function(network, epoch, logs)
 
 
@@ -255,12 +248,10 @@ class EarlyStopping(Callback):
         """The best value."""
         return self._improvement.best
 
-    def on_train_begin(self, network: NeuralNetwork) -> None:
+    def on_train_begin(self, network: Any) -> None:
         self._reset()
 
-    def on_epoch_end(
-        self, network: NeuralNetwork, epoch: int, logs: dict[str, float]
-    ) -> bool | None:
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool | None:
         if self._improvement.observe(logs[self.monitor]):
             self.best_epoch = epoch
             if self.restore_best:
@@ -270,13 +261,13 @@ class EarlyStopping(Callback):
             return True
         return None
 
-    def on_train_end(self, network: NeuralNetwork, history: History) -> None:
+    def on_train_end(self, network: Any, history: History) -> None:
         if self._best_parameters is not None and self._best_buffers is not None:
             network.parameters[...] = self._best_parameters
             network.buffers[...] = self._best_buffers
             self._best_parameters = self._best_buffers = None
 
-    def _store(self, network: NeuralNetwork) -> None:
+    def _store(self, network: Any) -> None:
         if self._best_parameters is None or self._best_buffers is None:
             self._best_parameters = network.parameters.copy()
             self._best_buffers = network.buffers.copy()

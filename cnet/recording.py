@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,6 @@ from cnet.history import History
 from cnet.metrics import METRICS, Metric, Truth, values_of
 from cnet.progress import Progress
 from cnet.schedules import Scheduler
-
-if TYPE_CHECKING:
-    from cnet.network import NeuralNetwork
 
 # The arguments that make training record these values.
 _REQUIREMENTS = {
@@ -137,7 +134,7 @@ class Recorder:
 
     def __init__(
         self,
-        network: NeuralNetwork,
+        network: Any,
         names: Sequence[str],
         callbacks: Sequence[Callback],
         *,

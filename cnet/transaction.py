@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,10 +18,6 @@ from cnet.optimizers import Optimizer, OptimizerName, OptimizerState
 from cnet.progress import Progress, Verbose
 from cnet.recording import Evaluator, Recorder
 from cnet.schedules import Scheduler
-
-if TYPE_CHECKING:
-    from cnet.network import NeuralNetwork
-    from cnet.training import Trainer
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,10 +78,21 @@ class Committed:
         return replace(self.state, optimizer=optimizer)
 
 
+class Owner(Protocol):
+    """What a transaction changes: a trainer."""
+
+    committed: Committed
+    rng: np.random.Generator
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the model."""
+
+
 class Transaction:
     """Exclusive access to a network. Made by `Trainer.exclusive`, and valid within its block."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Owner) -> None:
         self._trainer = trainer
         self._before = trainer.committed
         self._random_state: Mapping[str, Any] | None = None
@@ -122,7 +129,7 @@ class Transaction:
 
     def train(
         self,
-        network: NeuralNetwork,
+        network: Any,
         source: Source,
         settings: TrainingSettings,
         *,
@@ -168,7 +175,7 @@ class Transaction:
             If the loss, a weight or the optimizer's state stops being finite.
         """
         trainer = self._trainer
-        last_loss = trainer.loss
+        last_loss = trainer.committed.loss
         plan = trainer.plan
         plan.model.check_trainable()
         if state is None:
@@ -200,7 +207,7 @@ class Transaction:
 
 
 def _run(
-    network: NeuralNetwork,
+    network: Any,
     epochs: Epochs,
     recorder: Recorder,
     evaluator: Evaluator,

@@ -40,7 +40,7 @@ ENGINE = {"_lowering", "_plan"} | {"_arrays", "threads"}
 @pytest.fixture(scope="module")
 def graph():
     grimp = pytest.importorskip("grimp", reason="it reads the imports")
-    return grimp.build_graph("cnet", exclude_type_checking_imports=True, cache_dir=None)
+    return grimp.build_graph("cnet", cache_dir=None)
 
 
 def part(module):

@@ -315,7 +315,7 @@ cdef inline void multiply_row(
     const real* a,  # IN, k
     const real* b,  # IN, k x n, contiguous rows
     Py_ssize_t ldb,
-    bint b_padded,  # whether two vectors after B can be read
+    bint b_padded,  # whether two vectors after B, and after S if it follows B, can be read
     const real* s,  # IN, n, or NULL
     real* c,  # OUT, n, may be s
 ) noexcept nogil:

@@ -187,7 +187,8 @@ static const float tile_zeros_f32[8 * CNET_VECTOR_BYTES / sizeof(float)];
 static const double tile_zeros_f64[8 * CNET_VECTOR_BYTES / sizeof(double)];
 
 /* C = S + A B for a single row of A, in tiles that are wider instead of higher; S may be NULL. If B is
- * padded, up to two vectors after its last element are read; they do not affect the result. */
+ * padded, up to two vectors after its last element are read; they do not affect the result. The same holds
+ * for S if it follows B, as biases follow their weights: a copy would delay the first sum. */
 CNET_DEFINE_ROWS(tile_eight_f32, float, CNET_VECTOR_BYTES, 8)
 CNET_DEFINE_ROWS(tile_four_f32, float, CNET_VECTOR_BYTES, 4)
 CNET_DEFINE_ROWS(tile_eight_f64, double, CNET_VECTOR_BYTES, 8)
@@ -223,7 +224,7 @@ CNET_DEFINE_ROWS(tile_four_f64, double, CNET_VECTOR_BYTES, 4)
                 T *to = c + j;                                                                    \
                 if (width > n - j) {                                                              \
                     to = edge;                                                                    \
-                    if (s) {                                                                      \
+                    if (s && s != b + k * ldb) {                                                  \
                         copy_few(edge, start, (n - j) * sizeof(T));                               \
                         start = edge;                                                             \
                     }                                                                             \
@@ -239,7 +240,7 @@ CNET_DEFINE_ROWS(tile_four_f64, double, CNET_VECTOR_BYTES, 4)
 CNET_DEFINE_ROW(f32, float)
 CNET_DEFINE_ROW(f64, double)
 
-/* Copies contiguous columns of B, with B[p, j] at b[p + j * b_column], into a panel with rows of `width`
+/* Copies contiguous columns of B, with B[p, j] at b[p + j * ldb], into a panel with rows of `width`
  * elements. Blocks of 4 x 4 are transposed in registers, and remaining elements are copied one by one. */
 #if defined(__clang__) || __GNUC__ >= 12
 #define CNET_SHUFFLE(x, y, a, b, c, d) __builtin_shufflevector(x, y, a, b, c, d)
@@ -253,16 +254,16 @@ CNET_DEFINE_ROW(f64, double)
         __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));               \
                                                                                                   \
     static void pack_transposed_##SUFFIX(ptrdiff_t depth, ptrdiff_t columns, ptrdiff_t width,     \
-                                         const T *b, ptrdiff_t b_column, T *panel)                \
+                                         const T *b, ptrdiff_t ldb, T *panel)                     \
     {                                                                                             \
         const ptrdiff_t whole_columns = columns & ~(ptrdiff_t)3, whole_depth = depth & ~(ptrdiff_t)3;\
         for (ptrdiff_t j = 0; j < whole_columns; j += 4) {                                        \
-            const T *from = b + j * b_column;                                                     \
+            const T *from = b + j * ldb;                                                          \
             for (ptrdiff_t p = 0; p < whole_depth; p += 4) {                                      \
                 four_##SUFFIX r0 = *(const four_in_memory_##SUFFIX *)(from + p);                  \
-                four_##SUFFIX r1 = *(const four_in_memory_##SUFFIX *)(from + p + b_column);       \
-                four_##SUFFIX r2 = *(const four_in_memory_##SUFFIX *)(from + p + 2 * b_column);   \
-                four_##SUFFIX r3 = *(const four_in_memory_##SUFFIX *)(from + p + 3 * b_column);   \
+                four_##SUFFIX r1 = *(const four_in_memory_##SUFFIX *)(from + p + ldb);            \
+                four_##SUFFIX r2 = *(const four_in_memory_##SUFFIX *)(from + p + 2 * ldb);        \
+                four_##SUFFIX r3 = *(const four_in_memory_##SUFFIX *)(from + p + 3 * ldb);        \
                 four_##SUFFIX low_01 = CNET_SHUFFLE(r0, r1, 0, 4, 1, 5);                          \
                 four_##SUFFIX low_23 = CNET_SHUFFLE(r2, r3, 0, 4, 1, 5);                          \
                 four_##SUFFIX high_01 = CNET_SHUFFLE(r0, r1, 2, 6, 3, 7);                         \
@@ -276,7 +277,7 @@ CNET_DEFINE_ROW(f64, double)
         }                                                                                         \
         for (ptrdiff_t p = 0; p < depth; p++) {                                                   \
             for (ptrdiff_t j = p < whole_depth ? whole_columns : 0; j < columns; j++)             \
-                panel[p * width + j] = b[p + j * b_column];                                       \
+                panel[p * width + j] = b[p + j * ldb];                                            \
             for (ptrdiff_t j = columns; j < width; j++)                                           \
                 panel[p * width + j] = 0;                                                         \
         }                                                                                         \
@@ -394,12 +395,12 @@ CNET_DEFINE_RANK_ONE(f64, double)
     }                                                                                             \
                                                                                                   \
     static void dot_rows_##SUFFIX(ptrdiff_t n, ptrdiff_t k, const T *a, const T *b,               \
-                                  ptrdiff_t b_column, T *c)                                       \
+                                  ptrdiff_t ldb, T *c)                                            \
     {                                                                                             \
         typedef tile_full_##SUFFIX##_vector vector;                                               \
         enum { lanes = tile_full_##SUFFIX##_lanes };                                              \
         const ptrdiff_t whole = k / lanes * lanes;                                                \
-        if (k == b_column && k < 5 && n >= lanes) {                                               \
+        if (k == ldb && k < 5 && n >= lanes) {                                                    \
             switch (k) {                                                                          \
             case 1: dot_short_##SUFFIX(n, 1, a, b, c); return;                                    \
             case 2: dot_short_##SUFFIX(n, 2, a, b, c); return;                                    \
@@ -410,12 +411,12 @@ CNET_DEFINE_RANK_ONE(f64, double)
         for (ptrdiff_t j = 0; j < n; j++) {                                                       \
             T sum = 0;                                                                            \
             for (ptrdiff_t p = whole; p < k; p++)                                                 \
-                sum += a[p] * b[j * b_column + p];                                                \
+                sum += a[p] * b[j * ldb + p];                                                     \
             c[j] = sum;                                                                           \
         }                                                                                         \
         if (whole == 0)                                                                           \
             return;                                                                               \
-        for (ptrdiff_t j = 0; j < n; j++, b += b_column) {                                        \
+        for (ptrdiff_t j = 0; j < n; j++, b += ldb) {                                             \
             vector sums = {0};                                                                    \
             T total[lanes];                                                                       \
             for (ptrdiff_t p = 0; p < whole; p += lanes)                                          \

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar, Self
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cnet._plan import Plan
@@ -19,12 +19,27 @@ from cnet.callbacks import check_monitors
 from cnet.data import DenseRows, Source
 from cnet.estimators import _lbfgs, _stochastic
 from cnet.estimators._coding import Coding
-from cnet.estimators._network import build, draw, has_layers, layer_arguments
+from cnet.estimators._network import (
+    build,
+    check_shape,
+    dense_layers,
+    draw,
+    has_layers,
+    layer_arguments,
+    rebuilt,
+    trained_parameters,
+)
 from cnet.estimators._parameters import Parameters, as_parameters, sklearn_name
 from cnet.estimators._recorded import constant, recorded_by_batches, recorded_by_lbfgs
 from cnet.estimators._rows import Matrix, SparseRows, as_rows, forward
 from cnet.estimators._stochastic import FitMonitor, FitRecords, Shuffling, scheduler_for
-from cnet.estimators._task import Task, as_data, batch_size_of, checked_weights
+from cnet.estimators._task import (
+    Task,
+    as_data,
+    batch_size_of,
+    checked_weights,
+    random_state_of,
+)
 from cnet.estimators._validation import Validation, hold_out
 from cnet.estimators._weights import WeightsMixin
 from cnet.losses import Loss
@@ -101,6 +116,29 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         tags.target_tags.multi_output = True
         return tags
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**super().__getstate__()}
+        if self._shares_state():
+            # The network has the optimizer's state; a copy of each would be two states.
+            scheduler = state["_scheduler"] = copy.copy(self._scheduler)
+            assert scheduler is not None
+            scheduler.state = None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        scheduler = self._scheduler
+        if scheduler is not None and scheduler.state is None:
+            scheduler.state = self.network_.trainer.state
+
+    def _shares_state(self) -> bool:
+        """Return whether the scheduler and the network have the same optimizer's state."""
+        scheduler, network = self._scheduler, self.__dict__.get("network_")
+        if scheduler is None or scheduler.state is None or network is None:
+            return False
+        state = network.trainer.state
+        return state is not None and state.moments is scheduler.state.moments
+
     @property
     def _optimizer(self) -> Scheduler | None:
         """The scheduler; scikit-learn's tests read its learning_rate under this name."""
@@ -134,25 +172,28 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         parameters = as_parameters(self)
         if incremental and parameters.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        learnt = {name: self.__dict__[name] for name in _OF_FEATURES if name in self.__dict__}
-        try:
-            task = self._prepare(parameters, X, y, sample_weight, incremental, classes, held_out)
-        except BaseException:
-            # scikit-learn's checks have set them, but they belong to the last fit.
-            for name in _OF_FEATURES:
-                self.__dict__.pop(name, None)
-            self.__dict__.update(learnt)
-            raise
-        # Everything is checked: from here on the estimator changes.
-        with task.network.trainer.exclusive(task.plan) as transaction:
-            self._adopt(task.network, task.coding)
-            self._start_records(parameters, task.scorer is not None, reset=task.first)
-            if parameters.optimizer is None:
-                self._fit_lbfgs(parameters, task, transaction)
-            else:
-                self._fit_stochastic(
-                    parameters, parameters.optimizer, task, transaction, incremental=incremental
+        with random_state_of(self.random_state) as random_state:
+            learnt = {name: self.__dict__[name] for name in _OF_FEATURES if name in self.__dict__}
+            try:
+                task = self._prepare(
+                    parameters, X, y, sample_weight, incremental, classes, held_out, random_state
                 )
+            except BaseException:
+                # scikit-learn's checks have set them, but they belong to the last fit.
+                for name in _OF_FEATURES:
+                    self.__dict__.pop(name, None)
+                self.__dict__.update(learnt)
+                raise
+            # Everything is checked: from here on the estimator changes.
+            with task.network.trainer.exclusive(task.plan) as transaction:
+                self._adopt(task.network, task.coding)
+                self._start_records(parameters, task.scorer is not None, reset=task.first)
+                if parameters.optimizer is None:
+                    self._fit_lbfgs(parameters, task, transaction)
+                else:
+                    self._fit_stochastic(
+                        parameters, parameters.optimizer, task, transaction, incremental=incremental
+                    )
         return self
 
     def _prepare(
@@ -164,9 +205,10 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         incremental: bool,
         classes: Any,
         held_out: tuple[Any, Any, Any],
+        random_state: np.random.RandomState,
     ) -> Task:
         """Check everything, and draw the starting weights and the held-out rows."""
-        first = not hasattr(self, "coefs_") or not (parameters.warm_start or incremental)
+        first = not self._has_coefs() or not (parameters.warm_start or incremental)
         dtype = _DTYPES if first else self._dtype()
         X, y = self._validated(X, y, reset=first, dtype=dtype)  # noqa: N806
         drawn_dtype = X.dtype
@@ -180,20 +222,26 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         n, n_inputs = data.x.shape
         validation = self._as_validation(held_out, coding, loss, data.x.dtype)
         layers = layer_arguments(parameters, n_inputs, coding)
-        if not first:
-            self._check_sizes(layers)
-        random_state = check_random_state(self.random_state)
-        drawn = draw(layers, random_state, drawn_dtype) if first else []
+        present = None if first else self.__dict__.get("network_")
+        continues = present is not None and has_layers(present, layers)
+        if present is not None and not continues:
+            check_shape(present, layers)
+        arrays = (
+            draw(parameters, n_inputs, coding.n_outputs, random_state, drawn_dtype) if first else []
+        )
         rows = np.arange(n) if issparse(data.x) else None
         if parameters.early_stopping and parameters.optimizer is not None and validation is None:
             rows, validation = hold_out(parameters, y, data, coding, random_state)
         batch_size = batch_size_of(parameters, n if rows is None else len(rows))
-        if not first and self._can_continue(layers, data.x.dtype):
-            network = self.network_
+        if present is not None and continues and present.dtype == data.x.dtype:
+            network = present
         else:
             # Each fit has other dropout, also with the weights of the last one.
             seed = random_state.randint(2**31 - 1) if any(parameters.dropout) else 0
-            network = build(layers, data.x.dtype, drawn if first else self._arrays(), seed)
+            if present is not None:
+                network = rebuilt(present, layers, data.x.dtype, seed)
+            else:
+                network = build(layers, data.x.dtype, arrays if first else self._arrays(), seed)
         scorer = None
         if validation is not None:
             scorer = validation.scorer(self, self.scoring, network, loss, self._default_score)
@@ -240,6 +288,8 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
 
     def _dtype(self) -> np.dtype[Any]:
         """Return the dtype of the present weights."""
+        if self._has_network():
+            return self.network_.dtype
         return np.result_type(np.float32, *(np.asarray(coef).dtype for coef in self.coefs_))
 
     def _as_weights(
@@ -286,27 +336,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
             weights = np.ascontiguousarray(checked, dtype)
         return Validation(y, as_data(as_rows(x), y, weights, coding, loss))
 
-    def _check_sizes(self, layers: Sequence[Mapping[str, Any]]) -> None:
-        """Refuse to continue with a network of another shape."""
-        if not self._has_network():
-            return
-        present = tuple(layer.n_neurons for layer in self.network_.layers)
-        new = tuple(arguments["n_neurons"] for arguments in layers)
-        if present != new:
-            raise ValueError(
-                f"hidden_layer_sizes and the outputs must be those of the present network, "
-                f"{present}, got {new}; clone the estimator to start again"
-            )
-
     # The network
-
-    def _can_continue(self, layers: Sequence[Mapping[str, Any]], dtype: np.dtype[Any]) -> bool:
-        """Return whether the present network has these layers."""
-        return (
-            self._has_network()
-            and self.network_.dtype == dtype
-            and has_layers(self.network_, layers)
-        )
 
     def _arrays(self) -> list[NDArray[Any]]:
         """Return the present weights and biases, layer by layer."""
@@ -317,7 +347,7 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
         self._forget_given_weights()
         self.network_ = network
         self._coding = coding
-        self.n_layers_ = len(network.layers) + 1
+        self.n_layers_ = len(dense_layers(network)) + 1
         self.n_outputs_ = coding.n_outputs
         self.out_activation_ = sklearn_name(coding.activation)
 
@@ -357,9 +387,14 @@ class BaseMLP(WeightsMixin, BaseEstimator, ABC):
             shown = recorded(value) if recorded else value
             return recorder.end_epochs(iteration, {"loss": [shown]})
 
-        objective = _lbfgs.objective(plan, data, loss, parameters.alpha, constant(loss, data))
+        trained = trained_parameters(plan.model)
+        objective = _lbfgs.objective(
+            plan, data, loss, parameters.alpha, constant(loss, data), trained
+        )
         with recorder.training(transaction.begin(loss)):
-            value, self.n_iter_ = _lbfgs.minimize(objective, plan.parameters, parameters, observe)
+            value, self.n_iter_ = _lbfgs.minimize(
+                objective, plan.parameters, trained, parameters, observe
+            )
             self.loss_ = recorded(value) if recorded else value
             self.best_loss_ = min(self.loss_, self.best_loss_ or np.inf)
 

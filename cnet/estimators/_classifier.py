@@ -58,10 +58,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Activation of the hidden layers, one for all or one for each: identity, logistic, tanh, relu, or
         any activation of `cnet.Layer` except softmax.
     solver : str or cnet.Optimizer, default "adam"
-        lbfgs (on all rows at once, in float64, without `l1`, `max_norm` or `dropout`), sgd (with
-        `momentum` and `nesterovs_momentum`), adam (with `beta_1`, `beta_2` and `epsilon`), or another
-        optimizer of cnet by name or as an object such as ``cnet.AdamW(weight_decay=0.01)``. If such an
-        object has a learning_rate, it is used instead of `learning_rate_init`.
+        lbfgs (on all rows at once, in float64, without `l1`, `max_norm`, `dropout` or `batch_norm`),
+        sgd (with `momentum` and `nesterovs_momentum`), adam (with `beta_1`, `beta_2` and `epsilon`), or
+        another optimizer of cnet by name or as an object such as ``cnet.AdamW(weight_decay=0.01)``. If
+        such an object has a learning_rate, it is used instead of `learning_rate_init`.
     alpha : float, default 0.0001
         L2 penalty on the weights. Half of it times the sum of their squares is added to the sum of a
         batch's losses, which is then divided by the number of rows, or by the sum of their weights.
@@ -121,13 +121,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         or a metric of cnet. If lower is better, it is negated. None: accuracy, or for a regressor R².
     callbacks : iterable of cnet.Callback or callable, or None, default None
         Callbacks during training, called with `network_`; see `cnet.NeuralNetwork.train`.
+    batch_norm, layer_norm : bool, default False
+        Whether to normalize the inputs of each hidden activation, by a `cnet.BatchNorm` or a
+        `cnet.LayerNorm` between the product and the activation. Only one of them can be True. Batch
+        statistics are those of each batch, in which each row counts once. `batch_norm` requires a
+        `batch_size` of at least 2 and cannot be used with "lbfgs". A batch of a single row uses the
+        running statistics, as predictions do.
 
     Attributes
     ----------
     network_ : cnet.NeuralNetwork
         The trained network, with its `activations`, `input_gradient`, `predictor` and other methods.
+        If a layer's `trainable`, `learning_rate_factor` or `bias_learning_rate_factor` is set, the next
+        `partial_fit`, or `fit` with `warm_start`, follows it. "lbfgs" follows `trainable` and factors
+        of 0.
     coefs_, intercepts_ : list of ndarray
-        Views of the layers' weights and biases. Assigned values are copied into them.
+        Views of the weights and biases of the dense layers, without those of normalization layers.
+        Assigned values are copied into them.
     classes_ : ndarray of shape (n_classes,), or for several columns of labels a list of them
     loss_, best_loss_ : float
         The last and the lowest loss. `best_loss_` is None with early stopping.
@@ -141,7 +151,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     t_ : int
         Number of rows seen in all epochs.
     n_layers_, n_outputs_ : int
-        Number of layers, including the input layer, and of outputs.
+        Number of layers, including the input layer and without normalization layers, and of outputs.
     out_activation_ : str
         Activation of the output layer.
     n_features_in_ : int
@@ -192,6 +202,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         dropout: float | Sequence[float] = 0.0,
         scoring: Scoring = None,
         callbacks: Callbacks = None,
+        batch_norm: bool = False,
+        layer_norm: bool = False,
     ) -> None:
         self._keep(locals())
 

@@ -57,8 +57,15 @@ def _blas() -> Any:
     return ThreadpoolController()
 
 
-def objective(plan: Plan, data: Data, loss: Loss, alpha: float, constant: float) -> Objective:
-    """Return the mean loss over all rows and its gradient, as a function of a model's parameters.
+def objective(
+    plan: Plan,
+    data: Data,
+    loss: Loss,
+    alpha: float,
+    constant: float,
+    trained: NDArray[np.bool_] | None,
+) -> Objective:
+    """Return the mean loss over all rows and its gradient, as a function of the trained parameters.
 
     Parameters
     ----------
@@ -71,16 +78,19 @@ def objective(plan: Plan, data: Data, loss: Loss, alpha: float, constant: float)
         L2 penalty of the layers.
     constant : float
         A number to add to the loss.
+    trained : ndarray of bool, or None
+        Which of the model's parameters the function is called with; None: all.
     """
     n_slices = 1 if loss.in_python else len(slices_of(data.x))
     # Each slice adds its share of the penalty.
     layers = [changed(layer, l2=alpha / n_slices) for layer in plan.model.layers]
     part = plan if n_slices == 1 else Plan(plan.model, layers)
+    chosen = slice(None) if trained is None else trained
 
     def value_and_gradient(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        plan.parameters[...] = parameters
-        gradient = np.empty_like(parameters)
-        return mean_loss(part, data, loss, gradient) + constant, gradient
+        plan.parameters[chosen] = parameters
+        gradient = np.empty_like(plan.parameters)
+        return mean_loss(part, data, loss, gradient) + constant, gradient[chosen]
 
     return value_and_gradient
 
@@ -88,6 +98,7 @@ def objective(plan: Plan, data: Data, loss: Loss, alpha: float, constant: float)
 def minimize(
     function: Objective,
     weights: NDArray[np.float64],
+    trained: NDArray[np.bool_] | None,
     parameters: Parameters,
     observe: Callable[[int, float], bool],
 ) -> tuple[float, int]:
@@ -101,6 +112,8 @@ def minimize(
         Returns the loss and its gradient.
     weights : ndarray
         The network's parameters: where to start, and where to store the result.
+    trained : ndarray of bool, or None
+        Which of them the function is called with; None: all.
     parameters : Parameters
     observe : callable
         ``observe(iteration, loss)`` is called after each iteration, and returns True to stop.
@@ -116,11 +129,14 @@ def minimize(
         If the loss is not finite.
     """
     iterations = 0
-    reached = weights.copy()
+    chosen = slice(None) if trained is None else trained
+    reached = np.array(weights[chosen])
+    if not reached.size:
+        return function(reached)[0], 0
 
     def after(intermediate_result: Any) -> None:
         nonlocal iterations
-        weights[...] = reached[...] = intermediate_result.x
+        weights[chosen] = reached[...] = intermediate_result.x
         iterations += 1
         if observe(iterations - 1, float(intermediate_result.fun)):
             raise StopIteration
@@ -129,7 +145,7 @@ def minimize(
         with _one_blas_thread:
             result = scipy.optimize.minimize(
                 function,
-                weights.copy(),
+                reached.copy(),
                 method="L-BFGS-B",
                 jac=True,
                 callback=after,
@@ -143,7 +159,7 @@ def minimize(
             reached[...] = result.x
     finally:
         # The line search has tried others.
-        weights[...] = reached
+        weights[chosen] = reached
     iterations = min(int(result.nit), parameters.max_iter)
     if not np.isfinite(result.fun):
         raise ValueError(

@@ -51,6 +51,8 @@ class Parameters:
         None: 200, or all rows if there are fewer.
     n_iter_no_change : float
         An integer or infinity.
+    normalization : {"batch_norm", "layer_norm"} or None
+        Kind of the layer that normalizes the inputs of each hidden activation; None: there is none.
 
     The others are as in `MLPClassifier`.
     """
@@ -74,6 +76,7 @@ class Parameters:
     early_stopping: bool
     validation_fraction: float
     n_iter_no_change: float
+    normalization: Literal["batch_norm", "layer_norm"] | None
     callbacks: list[Callback]
 
 
@@ -122,6 +125,7 @@ def as_parameters(estimator: Any) -> Parameters:
             "validation_fraction", estimator.validation_fraction, 0, 1, open_high=True
         ),
         n_iter_no_change=patience,
+        normalization=_as_normalization(estimator, len(sizes)),
         callbacks=as_callbacks(estimator.callbacks),
     )
     if optimizer is None:
@@ -136,6 +140,15 @@ def as_parameters(estimator: Any) -> Parameters:
                 f"dropout must be 0 with solver 'lbfgs', which needs the same loss at every call, "
                 f"got {estimator.dropout!r}"
             )
+        if found.normalization == "batch_norm":
+            raise ValueError(
+                "batch_norm must be False with solver 'lbfgs', which needs the same loss at every "
+                "call, got True; layer_norm can be used instead"
+            )
+    elif found.normalization == "batch_norm" and found.batch_size == 1:
+        raise ValueError(
+            "batch_size must be at least 2 with batch_norm, because a single row has no variance, got 1"
+        )
     return found
 
 
@@ -188,6 +201,19 @@ def _as_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
         return (as_number("dropout", dropout, 0, 1, open_high=True),) * n_hidden
     values = _one_each("dropout", dropout, n_hidden, "a number")
     return tuple(as_number("dropout", value, 0, 1, open_high=True) for value in values)
+
+
+def _as_normalization(estimator: Any, n_hidden: int) -> Literal["batch_norm", "layer_norm"] | None:
+    """Return the kind of the normalization layers, if there are any."""
+    batch_norm = as_flag("batch_norm", estimator.batch_norm)
+    layer_norm = as_flag("layer_norm", estimator.layer_norm)
+    if batch_norm and layer_norm:
+        raise ValueError(
+            "batch_norm and layer_norm must not both be True; set one of them to False"
+        )
+    if not n_hidden or not (batch_norm or layer_norm):
+        return None
+    return "batch_norm" if batch_norm else "layer_norm"
 
 
 def _one_each(name: str, values: Any, n_hidden: int, expected: str) -> list[Any]:

@@ -89,6 +89,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         dropout: float | Sequence[float] = 0.0,
         scoring: Scoring = None,
         callbacks: Callbacks = None,
+        batch_norm: bool = False,
+        layer_norm: bool = False,
     ) -> None:
         self._keep(locals())
 

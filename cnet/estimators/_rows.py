@@ -86,6 +86,7 @@ def forward(plan: Plan, x: Any, layers: Sequence[BaseLayer] | None = None) -> ND
     rest = Model([changed(first, n_inputs=width), *map(changed, others)], model.dtype)
     rest.parameters[: width**2] = np.eye(width).reshape(-1)
     rest.parameters[width**2 :] = model.parameters[n_weights:]
+    rest.buffers[...] = model.buffers
     weights = model.parameters[:n_weights].reshape(first.n_inputs, width)
     rest_plan = Plan(rest)
     step = max(1, DENSE_BYTES // (width * model.dtype.itemsize))

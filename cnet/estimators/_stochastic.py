@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,22 @@ from cnet.network import NeuralNetwork
 from cnet.optimizers import Optimizer
 from cnet.schedules import Scheduler
 
-if TYPE_CHECKING:
-    from cnet.estimators._base import BaseMLP
-
 DIVERGED = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to "
     "be preprocessed. The weights are those of the last finished epoch"
 )
+
+
+class Records(Protocol):
+    """What an estimator shows of its training; see `MLPClassifier`."""
+
+    n_iter_: int
+    t_: int
+    loss_: float
+    loss_curve_: list[float]
+    best_loss_: float | None
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
 
 
 def scheduler_for(
@@ -77,7 +86,7 @@ class FitRecords(Callback):
 
     def __init__(
         self,
-        estimator: BaseMLP,
+        estimator: Records,
         score: Callable[[], float] | None,
         verbose: bool,
         recorded: Callable[[float], float] | None = None,
@@ -131,7 +140,7 @@ class FitMonitor(FitRecords):
 
     def __init__(
         self,
-        estimator: BaseMLP,
+        estimator: Records,
         parameters: Parameters,
         scheduler: Scheduler,
         recorded: Callable[[float], float] | None,
@@ -273,5 +282,6 @@ class Shuffling:
 
     def __call__(self, n: int) -> NDArray[np.intp]:
         """Return the order of the next epoch, a permutation of the last one."""
-        self.order = self.order[self.random_state.permutation(n)]
-        return self.order
+        # As `order[random_state.permutation(n)]`, in half the time.
+        self.random_state.shuffle(self.order)
+        return self.order.copy()

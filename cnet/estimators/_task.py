@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight
 
 from cnet._plan import Plan
@@ -19,6 +22,9 @@ from cnet.network import NeuralNetwork
 
 # scikit-learn's default batch size.
 _AUTO_BATCH_SIZE = 200
+
+# Sources of random numbers that no call uses. Lists are safe for threads.
+_idle: list[np.random.RandomState] = []
 
 
 class Task(NamedTuple):
@@ -53,6 +59,24 @@ class Task(NamedTuple):
     batch_size: int
     scorer: Callable[[], float] | None
     random_state: np.random.RandomState
+
+
+@contextmanager
+def random_state_of(parameter: Any) -> Iterator[np.random.RandomState]:
+    """Context manager: the source of random numbers for a call, as scikit-learn's check_random_state.
+
+    An integer seeds a source that an earlier call has used, because a new one takes 90 µs, which is a
+    fifth of a `partial_fit` on a few rows. Nothing may use the source after the block.
+    """
+    if not isinstance(parameter, numbers.Integral):
+        yield check_random_state(parameter)
+        return
+    source = _idle.pop() if _idle else np.random.RandomState()
+    try:
+        source.seed(int(parameter))
+        yield source
+    finally:
+        _idle.append(source)
 
 
 def checked_weights(name: str, sample_weight: ArrayLike, X: Any) -> NDArray[Any]:  # noqa: N803

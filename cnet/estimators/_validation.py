@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from inspect import signature
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.model_selection import train_test_split
 
@@ -22,9 +23,6 @@ from cnet.estimators._rows import forward, mean_loss
 from cnet.losses import Loss
 from cnet.metrics import METRICS, Truth
 from cnet.network import NeuralNetwork
-
-if TYPE_CHECKING:
-    from cnet.estimators._base import BaseMLP
 
 Score: TypeAlias = Callable[[NDArray[Any], Any, NDArray[Any] | None], float]
 
@@ -46,7 +44,7 @@ class Validation:
 
     def scorer(
         self,
-        estimator: BaseMLP,
+        estimator: BaseEstimator,
         scoring: Any,
         network: NeuralNetwork,
         loss: Loss,

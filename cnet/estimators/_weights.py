@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from cnet._arrays import as_weights
+from cnet.estimators._network import dense_layers
 from cnet.network import NeuralNetwork
 
 
@@ -63,10 +64,10 @@ class WeightsMixin:
 
     @property
     def coefs_(self) -> list[NDArray[Any]]:
-        """Weights of each layer, of shape (n_inputs, n_neurons).
+        """Weights of each dense layer, of shape (n_inputs, n_neurons).
 
-        Views of ``network_.layers[i].weights``. Values that are assigned to the list or to one of its
-        items are copied into them.
+        Views of the weights of ``network_.layers``, without those of normalization layers. Values that
+        are assigned to the list or to one of its items are copied into them.
         """
         return self._views("coefs_", "weights")
 
@@ -76,7 +77,7 @@ class WeightsMixin:
 
     @property
     def intercepts_(self) -> list[NDArray[Any]]:
-        """Biases of each layer, of shape (n_neurons,), in the same way as `coefs_`."""
+        """Biases of each dense layer, of shape (n_neurons,), in the same way as `coefs_`."""
         return self._views("intercepts_", "biases")
 
     @intercepts_.setter
@@ -87,7 +88,10 @@ class WeightsMixin:
         return "network_" in self.__dict__
 
     def _has_weights(self) -> bool:
-        return hasattr(self, "coefs_") and hasattr(self, "intercepts_")
+        return self._has_coefs() and (self._has_network() or "_intercepts_given" in self.__dict__)
+
+    def _has_coefs(self) -> bool:
+        return self._has_network() or "_coefs_given" in self.__dict__
 
     def _forget_given_weights(self) -> None:
         self.__dict__.pop("_coefs_given", None)
@@ -95,14 +99,17 @@ class WeightsMixin:
 
     def _views(self, name: str, attribute: str) -> list[NDArray[Any]]:
         if self._has_network():
-            return Views(name, [getattr(layer, attribute) for layer in self.network_.layers])
+            return self._network_views(name, attribute)
         if f"_{name}given" in self.__dict__:
             given: list[NDArray[Any]] = self.__dict__[f"_{name}given"]
             return given
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r} before fit")
 
+    def _network_views(self, name: str, attribute: str) -> Views:
+        return Views(name, [getattr(layer, attribute) for layer in dense_layers(self.network_)])
+
     def _assign(self, name: str, attribute: str, values: Iterable[ArrayLike]) -> None:
         if self._has_network():
-            Views(name, [getattr(layer, attribute) for layer in self.network_.layers]).fill(values)
+            self._network_views(name, attribute).fill(values)
         else:
             self.__dict__[f"_{name}given"] = values

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnet._checks import as_flag, as_integer, as_number
-from cnet.activations import ActivationName
+from cnet.activations import ACTIVATIONS, ActivationName
 from cnet.layers.base import MAX_NEURONS, BaseLayer, Views
 from cnet.layers.operation import Operation, PlaceOf
 
@@ -107,7 +107,7 @@ class _Normalization(BaseLayer):
 
     def __repr__(self) -> str:
         settings = [str(self.n_neurons)]
-        if self.activation != "linear":
+        if not ACTIVATIONS[self.activation].is_identity:
             settings.append(repr(self.activation))
         settings += self._own_numbers()
         if not self.affine:

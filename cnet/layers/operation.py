@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
-
-if TYPE_CHECKING:
-    from cnet.layers.base import BaseLayer
+from typing import Any, NamedTuple, TypeAlias
 
 
 class Operation(NamedTuple):
@@ -82,4 +79,5 @@ class Place(NamedTuple):
     buffers: int
 
 
-PlaceOf: TypeAlias = Callable[["BaseLayer"], Place]
+# The argument is a layer.
+PlaceOf: TypeAlias = Callable[[Any], Place]

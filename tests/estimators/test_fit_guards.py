@@ -1,5 +1,7 @@
 """Guards that only a rare event tests: vanishing rates, failed fits, single rows after a fit."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from sklearn import neural_network
 
 import cnet
 from cnet.estimators import MLPClassifier, MLPRegressor
+from cnet.estimators._task import random_state_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -162,3 +165,72 @@ def test_train_one_with_explicit_settings_follows_a_refit():
     model.network_.train(X, Y, epochs=1, verbose=False)
     expected.train(X, Y, epochs=1, verbose=False)
     np.testing.assert_array_equal(model.network_.parameters, expected.parameters)
+
+
+# Sources of random numbers, which calls hand on to each other
+
+
+def test_fits_inside_and_beside_a_fit_do_not_share_random_numbers():
+    def model(seed=7):
+        return MLPClassifier((4,), max_iter=6, dropout=0.2, batch_size=8, random_state=seed)
+
+    def weights(fitted):
+        return fitted.network_.parameters.copy()
+
+    expected, other = weights(model().fit(X, LABELS)), weights(model(8).fit(X, LABELS))
+    inner = []
+
+    def fit_another(network, epoch, logs):
+        inner.append(weights(model(8).fit(X, LABELS)))
+        with pytest.raises(ValueError, match="sample_weight"):
+            model(9).fit(X, LABELS, sample_weight=-np.ones(len(X)))
+
+    outer = model().set_params(callbacks=[fit_another]).fit(X, LABELS)
+    np.testing.assert_array_equal(weights(outer), expected)
+    assert len(inner) == 6
+    for found in inner:
+        np.testing.assert_array_equal(found, other)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: weights(model(seed).fit(X, LABELS)), [7, 8] * 8))
+    for i, array in enumerate(found):
+        np.testing.assert_array_equal(array, other if i % 2 else expected)
+
+
+@pytest.mark.parametrize("seed", [0, True, np.int64(5), np.uint8(7), 2**32 - 1])
+def test_an_integer_seeds_as_in_scikit_learn(seed):
+    settings = {"hidden_layer_sizes": (4,), "max_iter": 5, "random_state": seed}
+    for _ in range(2):
+        found = MLPRegressor(**settings).fit(X, Y)
+        expected = neural_network.MLPRegressor(**settings).fit(X, Y)
+        np.testing.assert_allclose(found.coefs_[0], expected.coefs_[0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, "seed", 1.5])
+def test_an_invalid_random_state_raises(seed):
+    model = MLPRegressor(hidden_layer_sizes=(4,), random_state=seed)
+    with pytest.raises(ValueError, match=r"[Ss]eed"):
+        model.fit(FRAME, Y)
+    assert seen(model) == (None, None)
+    # The next call has a valid source.
+    MLPRegressor(hidden_layer_sizes=(4,), max_iter=1, random_state=0).fit(X, Y)
+
+
+def test_a_given_random_state_continues():
+    source, same = np.random.RandomState(3), np.random.RandomState(3)
+    for _ in range(2):
+        found = MLPRegressor(hidden_layer_sizes=(4,), max_iter=5, random_state=source).fit(X, Y)
+        expected = neural_network.MLPRegressor(
+            hidden_layer_sizes=(4,), max_iter=5, random_state=same
+        ).fit(X, Y)
+        np.testing.assert_allclose(found.coefs_[0], expected.coefs_[0], rtol=1e-9)
+    assert source.randint(1000) == same.randint(1000)
+
+
+def test_a_source_of_random_numbers_is_used_again():
+    with random_state_of(0) as first, random_state_of(0) as second:
+        assert first is not second
+        assert first.randint(1000) == second.randint(1000)
+    sources = {first, second}
+    for seed in (1, 2):
+        with random_state_of(seed) as source:
+            assert source in sources

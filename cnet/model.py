@@ -186,8 +186,8 @@ class Model:
         for views, values in ((model.tensors, tensors), (model.named_buffers, buffers)):
             for name, view in views.items():
                 view[...] = values[name]
-        for layer, views in model._views.items():
-            layer.check_values(views)
+        for layer, arrays in model._views.items():
+            layer.check_values(arrays)
         return model
 
 

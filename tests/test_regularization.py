@@ -793,6 +793,7 @@ def test_loss_and_gradients_ignore_dropout_of_the_outputs(activation, loss):
         net = network(3, 5)
         net.add_layer(4, activation, dropout=share)
         value, gradient = net.loss_and_gradient(x, y, loss=loss)
-        found.append((net.evaluate(x, y, loss=loss), value, gradient, net.input_gradient(x, y, loss=loss)))
+        evaluated = net.evaluate(x, y, loss=loss)
+        found.append((evaluated, value, gradient, net.input_gradient(x, y, loss=loss)))
     for without, with_dropout in zip(*found, strict=True):
         np.testing.assert_equal(with_dropout, without)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnet._checks import as_flag, as_integer, as_number
 from cnet.activations import ACTIVATIONS, ActivationName
-from cnet.layers.base import MAX_NEURONS, BaseLayer
+from cnet.layers.base import MAX_NEURONS, BaseLayer, Views
 from cnet.layers.operation import Operation, PlaceOf
 
 # PyTorch's defaults.

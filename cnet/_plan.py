@@ -13,12 +13,7 @@ from numpy.typing import NDArray
 from cnet._arrays import aligned_empty
 from cnet._core import engine
 from cnet._core.engine import Learner, Predictor
-from cnet._lowering import (
-    objective_record,
-    operation_table,
-    operations_of,
-    optimizer_record,
-)
+from cnet._lowering import objective_record, operation_table, operations_of, optimizer_record
 from cnet.data import Data
 from cnet.layers import BaseLayer, flat
 from cnet.losses import Loss

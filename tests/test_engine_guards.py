@@ -133,7 +133,7 @@ def test_an_epoch_has_no_more_rows_than_examples():
 
 def test_only_cross_entropy_learns_from_labels():
     running = run(laid_out((1, 1, 1)), 1)
-    with refused("labels go with the loss 'cross_entropy' only"):
+    with refused("labels must be given for the loss 'cross_entropy' only"):
         engine.Learner(running, True, -np.inf, np.inf, 0.1, 0)
     learner = engine.Learner(running, False, -np.inf, np.inf, 0.1, 0)
     x, y = np.zeros((1, 4)), np.full((1, 4), 0.25)

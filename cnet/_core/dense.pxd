@@ -43,6 +43,10 @@ cdef inline void dense_plan(Graph* graph, Op* op, const real* like) noexcept nog
         graph.shared_size = max(graph.shared_size, packed_size(O, graph.block, like))
 
 
+cdef inline bint dense_fits(const Op* op) noexcept nogil:
+    return op.weights >= 0
+
+
 cdef inline void multiply(
     const Graph* graph,
     const Product* product,  # IN

@@ -36,6 +36,10 @@ cdef inline void batch_norm_plan(Graph* graph, Op* op) noexcept nogil:
     op.moments = allot(graph, 2 * op.n_outputs)
 
 
+cdef inline bint batch_norm_fits(const Graph* graph, const Op* op) noexcept nogil:
+    return 0 <= op.statistics <= graph.n_buffers - 2 * op.n_outputs
+
+
 cdef inline const real* scale_of(const Graph* graph, const Op* op, const real* like) noexcept nogil:
     """The weights, or ones."""
     cdef Py_ssize_t j

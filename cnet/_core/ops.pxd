@@ -1,7 +1,7 @@
 """The operations by kind: how each is planned, passes a block of rows forward, and passes deltas back.
 
-To add one: a module with these three functions, a kind, and a line in each of the dispatching functions here. Its
-layer is in cnet/layers.
+To add one: a module with these three functions, a kind, and a line in each of the dispatching functions here. The
+functions on the traits of a kind need a line where its traits are not the usual ones. Its layer is in cnet/layers.
 """
 
 from libc.string cimport memcpy
@@ -9,17 +9,17 @@ from numpy cimport intp_t
 
 from cnet._core.activations cimport (
     LINEAR, activation_backward, activation_forward, activation_plan)
-from cnet._core.dense cimport dense_backward, dense_forward, dense_plan
+from cnet._core.dense cimport dense_backward, dense_fits, dense_forward, dense_plan
 from cnet._core.dropout cimport dropout_backward, dropout_forward, dropout_plan
 from cnet._core.gemm cimport ceiling
 from cnet._core.graph cimport Block, Graph, Op, allot, allot_rows, at, lanes, outputs_of, row_room
 from cnet._core.norm cimport (
-    batch_norm_backward, batch_norm_forward, batch_norm_plan, layer_norm_backward,
+    batch_norm_backward, batch_norm_fits, batch_norm_forward, batch_norm_plan, layer_norm_backward,
     layer_norm_forward, layer_norm_plan)
 from cnet._core.optimizers cimport Descent
 from cnet._core.residual cimport (
     residual_begin_backward, residual_begin_plan, residual_end_backward, residual_end_forward,
-    residual_end_plan)
+    residual_end_plan, residual_fits)
 from cnet._core.scalar cimport real
 
 
@@ -31,6 +31,7 @@ cdef enum Kind:
     BATCH_NORM
     RESIDUAL_BEGIN
     RESIDUAL_END
+    N_KINDS
 
 
 cdef inline dict operation_kinds():
@@ -43,6 +44,29 @@ cdef inline dict operation_kinds():
         "residual_begin": RESIDUAL_BEGIN,
         "residual_end": RESIDUAL_END,
     }
+
+
+cdef inline Py_ssize_t weights_with(const Op* op) noexcept nogil:
+    """Number of weights of an operation that has any; 0: operations of its kind have none."""
+    if op.kind == DENSE:
+        return op.n_inputs * op.n_outputs
+    if op.kind == LAYER_NORM or op.kind == BATCH_NORM:
+        return op.n_outputs
+    return 0
+
+
+cdef inline bint fits(const Graph* graph, const Op* op) noexcept nogil:
+    """Whether the fields of an operation are valid for its kind."""
+    if op.kind == DENSE:
+        return dense_fits(op)
+    # Only dense layers change the width, and have penalties and a maximum norm.
+    if op.n_outputs != op.n_inputs or op.l1 != 0 or op.l2 != 0 or op.max_norm != 0:
+        return False
+    if op.kind == BATCH_NORM:
+        return batch_norm_fits(graph, op)
+    if op.kind == RESIDUAL_BEGIN or op.kind == RESIDUAL_END:
+        return residual_fits(graph, op, RESIDUAL_BEGIN, RESIDUAL_END)
+    return True
 
 
 cdef inline bint owns_its_outputs(const Op* op) noexcept nogil:

@@ -5,10 +5,25 @@ pass, the second keeps the delta, and the first adds it to the delta that has pa
 """
 
 from libc.string cimport memcpy
+from numpy cimport intp_t
 
 from cnet._core.graph cimport (
     Block, Graph, Op, allot_rows, at, elements, inputs_of, outputs_of, place)
 from cnet._core.scalar cimport real
+
+
+cdef inline bint residual_fits(
+    const Graph* graph, const Op* op, intp_t begin, intp_t end
+) noexcept nogil:
+    """Whether an operation of kind `begin` or `end` and its partner refer to each other."""
+    cdef Py_ssize_t i = op - graph.ops
+    cdef const Op* partner
+    if not 0 <= op.partner < graph.n_ops:
+        return False
+    partner = &graph.ops[op.partner]
+    return (
+        partner.partner == i and partner.n_inputs == op.n_inputs
+        and partner.kind == begin + end - op.kind and (op.partner > i) == (op.kind == begin))
 
 
 cdef inline void residual_begin_plan(Graph* graph, Op* op) noexcept nogil:

@@ -200,7 +200,7 @@ cdef class Learner:
         if self.job.examples.n != 1 or self.job.examples.targets == NULL:
             raise ValueError("the run must have one row with targets")
         if takes_labels and self.job.objective.loss != CROSS_ENTROPY:
-            raise ValueError("labels go with the loss 'cross_entropy' only")
+            raise ValueError("labels must be given for the loss 'cross_entropy' only")
         self.x = <void*>self.job.examples.x
         self.targets = <void*>self.job.examples.targets
         if not (

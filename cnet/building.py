@@ -121,7 +121,7 @@ class Building:
         """
         for layer in layers:
             if not isinstance(layer, BaseLayer):
-                raise TypeError(f"layers must be cnet.Layer objects, got {layer!r}")
+                raise TypeError(f"layers must be cnet layers, passed one by one, got {layer!r}")
         if layers:
             self.trainer.extend(layers)
         return self

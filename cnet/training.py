@@ -199,7 +199,8 @@ class Trainer:
         """
         if not self._lock.acquire(False):
             raise RuntimeError(
-                "the network is being trained already, by another thread or from a callback"
+                "the network is being trained already, by another thread or from a callback; it cannot "
+                "be trained or extended until that call has ended"
             )
         try:
             if plan is not None and plan is not self.committed.plan:
@@ -257,7 +258,10 @@ class Trainer:
             added = list(flat(layers))
             for i, layer in enumerate(added):
                 if layer.attached or layer in added[:i]:
-                    raise ValueError(f"layers must not be part of a network already, got {layer!r}")
+                    raise ValueError(
+                        "layers must not be part of a network already, and each can be used only "
+                        f"once; use copies, layer.copy(), got {layer!r}"
+                    )
             plan = self.committed.plan
             if plan is None and self.n_inputs not in (None, layers[0].n_inputs):
                 raise ValueError(

@@ -312,7 +312,9 @@ def test_unknown_seeds(seed):
 
 def test_layers_must_be_layers():
     for wrong in (3, cnet.Layer, "sigmoid"):
-        with refused("layers must be cnet.Layer objects, got", repr(wrong), error=TypeError):
+        with refused(
+            "layers must be cnet layers, passed one by one, got", repr(wrong), error=TypeError
+        ):
             cnet.NeuralNetwork(cnet.Layer(2, 3), wrong)
 
 

@@ -235,6 +235,16 @@ def test_names():
     assert [layer.name for layer in net.layers] == ["layer_1", "layer_2", "layer_3", "out"]
 
 
+def test_a_copied_layer_has_the_name_of_its_new_position():
+    net = network(2, 2, 2, name=None).add_layer(2, name="out")
+    copies = [layer.copy() for layer in net.layers]
+    assert [layer.name for layer in copies] == [None, None, "out"]
+    turned = cnet.NeuralNetwork(*reversed(copies))
+    assert [layer.name for layer in turned.layers] == ["out", "layer_2", "layer_3"]
+    assert [layer.name for layer in net.layers] == ["layer_1", "layer_2", "out"]
+    assert [layer.name for layer in net.copy().layers] == ["layer_1", "layer_2", "out"]
+
+
 def test_names_are_unique():
     net = network(2, 3, 1, name=None).add_layer(2, name="out")
     for name in ("out", "layer_1"):
@@ -297,9 +307,24 @@ def test_a_layer_is_in_one_network_only():
     with refused("layers must not be part of a network already", "Layer(2, 3", of=[net]):
         cnet.NeuralNetwork(net.layers[0])
     layer = cnet.Layer(3, 3)
-    with refused("layers must not be part of a network already"):
+    with refused("each can be used only once; use copies, layer.copy(), got Layer(3, 3"):
         cnet.NeuralNetwork(layer, layer)
     assert not layer.attached
+
+
+def test_layers_cannot_be_added_during_training():
+    net = network(2, 3, 1)
+    found = []
+
+    def add(network, epoch, logs):
+        with refused("cannot be trained or extended until", error=RuntimeError) as caught:
+            network.add_layer(2)
+        found.append(caught)
+
+    net.train([[0, 1]], [1], epochs=1, callbacks=add, verbose=False)
+    assert len(found) == 1
+    assert len(net.layers) == 2
+    assert len(net.add_layer(2).layers) == 3
 
 
 @pytest.mark.parametrize(

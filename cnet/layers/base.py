@@ -85,6 +85,7 @@ class BaseLayer:
         "__weakref__",
         "_activation",
         "_bias_learning_rate_factor",
+        "_default_name",
         "_dropout",
         "_learning_rate_factor",
         "_n_inputs",
@@ -110,6 +111,7 @@ class BaseLayer:
         bias_learning_rate_factor: float | None = None,
     ) -> None:
         self._owner: Callable[[], Owner | None] | None = None
+        self._default_name: str | None = None
         self._n_inputs = as_integer("n_inputs", n_inputs, 1, MAX_NEURONS)
         self._n_neurons = as_integer("n_neurons", n_neurons, 1, MAX_NEURONS)
         self._activation = as_choice("activation", activation, ACTIVATIONS)
@@ -160,8 +162,8 @@ class BaseLayer:
 
     @property
     def name(self) -> str | None:
-        """Name of the layer, unique in its network."""
-        return self._name
+        """Name of the layer, unique in its network; by default that of its position there."""
+        return self._name or self._default_name
 
     @name.setter
     def name(self, name: str) -> None:
@@ -282,7 +284,8 @@ class BaseLayer:
 
     def config(self) -> dict[str, Any]:
         """Return the kind and all settings as plain values, which can be written as JSON."""
-        return {"kind": self.kind, **{name: getattr(self, name) for name in self.arguments}}
+        values = {name: getattr(self, name) for name in self.arguments}
+        return {"kind": self.kind, **values, "name": self._name}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -298,7 +301,7 @@ class BaseLayer:
 
     def _shown(self) -> list[str]:
         """Return the settings that `repr` shows last, except those that have their default."""
-        shown = [] if self.name is None else [f"name={self.name!r}"]
+        shown = [] if self._name is None else [f"name={self.name!r}"]
         numbers = {**self.regularization, **self.rates}
         shown += [f"{name}={value:g}" for name, value in numbers.items()]
         return shown if self.trainable else [*shown, "trainable=False"]
@@ -328,7 +331,7 @@ class BaseLayer:
 
         The reference is weak, so that a network is freed as soon as it is no longer used.
         """
-        self._name = self._name or name
+        self._default_name = name
         self._owner = weakref.ref(owner)
 
     def outlive(self, views: Views) -> None:
@@ -354,7 +357,7 @@ class BaseLayer:
     # Copies have no arrays, because arrays belong to the network
 
     def copy(self) -> Self:
-        """Return a copy that is not part of a network."""
+        """Return a copy that is not part of a network; it has the name only if it was given one."""
         return copy.copy(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -362,7 +365,7 @@ class BaseLayer:
         return {slot: getattr(self, slot) for slot in slots if slot not in _NOT_COPIED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._owner = None
+        self._owner = self._default_name = None
         for slot, value in state.items():
             setattr(self, slot, value)
 
@@ -406,7 +409,7 @@ def flat(layers: Iterable[BaseLayer]) -> Iterator[BaseLayer]:
         yield from flat(layer.children)
 
 
-_NOT_COPIED = ("__weakref__", "_owner")
+_NOT_COPIED = ("__weakref__", "_default_name", "_owner")
 
 
 def _as_name(name: Any) -> str:

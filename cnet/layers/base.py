@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -124,6 +125,9 @@ class BaseLayer:
     def __init_subclass__(cls) -> None:
         if "kind" in cls.__dict__:
             LAYER_KINDS[cls.kind] = cls
+            # Without `self`, and without the layers of a `Residual`.
+            _, *parameters = inspect.signature(cls.__init__).parameters.values()
+            cls.arguments = tuple(p.name for p in parameters if p.kind is not p.VAR_POSITIONAL)
 
     def __setattr__(self, name: str, value: Any) -> None:
         try:

@@ -75,21 +75,6 @@ class Layer(BaseLayer):
     __slots__ = ("_bias", "_init", "_l1", "_l2", "_max_norm")
 
     kind: ClassVar[str] = "dense"
-    arguments: ClassVar[tuple[str, ...]] = (
-        "n_inputs",
-        "n_neurons",
-        "activation",
-        "bias",
-        "init",
-        "name",
-        "l1",
-        "l2",
-        "max_norm",
-        "dropout",
-        "trainable",
-        "learning_rate_factor",
-        "bias_learning_rate_factor",
-    )
 
     def __init__(
         self,

@@ -144,17 +144,6 @@ class LayerNorm(_Normalization):
     __slots__ = ()
 
     kind: ClassVar[str] = "layer_norm"
-    arguments: ClassVar[tuple[str, ...]] = (
-        "n_neurons",
-        "activation",
-        "epsilon",
-        "affine",
-        "name",
-        "dropout",
-        "trainable",
-        "learning_rate_factor",
-        "bias_learning_rate_factor",
-    )
 
     def __init__(
         self,
@@ -216,18 +205,6 @@ class BatchNorm(_Normalization):
     __slots__ = ("_momentum",)
 
     kind: ClassVar[str] = "batch_norm"
-    arguments: ClassVar[tuple[str, ...]] = (
-        "n_neurons",
-        "activation",
-        "epsilon",
-        "momentum",
-        "affine",
-        "name",
-        "dropout",
-        "trainable",
-        "learning_rate_factor",
-        "bias_learning_rate_factor",
-    )
 
     def __init__(
         self,

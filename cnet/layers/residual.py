@@ -48,12 +48,6 @@ class Residual(BaseLayer):
     __slots__ = ("_layers",)
 
     kind: ClassVar[str] = "residual"
-    arguments: ClassVar[tuple[str, ...]] = (
-        "name",
-        "trainable",
-        "learning_rate_factor",
-        "bias_learning_rate_factor",
-    )
 
     def __init__(
         self,

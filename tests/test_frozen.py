@@ -148,6 +148,20 @@ def test_frozen_layers_of_narrow_networks(frozen, dtype):
     assert_allclose(net.parameters, slow.parameters, rtol=tolerance, atol=tolerance)
 
 
+def check_training(net, name, settings):
+    """Check that a training of three epochs agrees with the reference."""
+    x, y = problem(net, 44)
+    slow = Network(net)
+    losses = slow.train(name, 0.02, x, y, batch_size=11, epochs=3, **settings)
+    history = net.train(
+        x, y, 0.02, 3, batch_size=11, optimizer=CLASSES[name](**settings), shuffle=False,
+        verbose=False,
+    )  # fmt: skip
+    assert_allclose(history["loss"], losses, rtol=1e-6)
+    assert_allclose(net.parameters, slow.parameters, rtol=1e-6, atol=1e-7)
+    assert_allclose(net.buffers, slow.buffers, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     "frozen", [("first",), ("first", "batch_norm"), ("block",), ("block.inner", "last")]
 )
@@ -159,16 +173,7 @@ def test_training_agrees_with_the_reference(frozen, block, name, settings):
         layer_of(net, path).trainable = False
     if block:
         in_blocks_of(block, net)
-    x, y = problem(net, 44)
-    slow = Network(net)
-    losses = slow.train(name, 0.02, x, y, batch_size=11, epochs=3, **settings)
-    history = net.train(
-        x, y, 0.02, 3, batch_size=11, optimizer=CLASSES[name](**settings), shuffle=False,
-        verbose=False,
-    )  # fmt: skip
-    assert_allclose(history["loss"], losses, rtol=1e-6)
-    assert_allclose(net.parameters, slow.parameters, rtol=1e-6, atol=1e-7)
-    assert_allclose(net.buffers, slow.buffers, rtol=1e-6, atol=1e-7)
+    check_training(net, name, settings)
 
 
 def deep_without_penalties():
@@ -448,15 +453,7 @@ def test_rates_agree_with_the_reference(name, settings, block):
     net = with_rates(deep_without_penalties())
     if block:
         in_blocks_of(block, net)
-    x, y = problem(net, 44)
-    slow = Network(net)
-    losses = slow.train(name, 0.02, x, y, batch_size=11, epochs=3, **settings)
-    history = net.train(
-        x, y, 0.02, 3, batch_size=11, optimizer=CLASSES[name](**settings), shuffle=False,
-        verbose=False,
-    )  # fmt: skip
-    assert_allclose(history["loss"], losses, rtol=1e-6)
-    assert_allclose(net.parameters, slow.parameters, rtol=1e-6, atol=1e-7)
+    check_training(net, name, settings)
 
 
 @optimizers

@@ -40,28 +40,29 @@ cdef inline bint batch_norm_fits(const Graph* graph, const Op* op) noexcept nogi
     return 0 <= op.statistics <= graph.n_buffers - 2 * op.n_outputs
 
 
+cdef inline const real* constants(
+    const Graph* graph, const Op* op, Py_ssize_t place, real value
+) noexcept nogil:
+    """A value for each neuron, stored after `place` such arrays of the scratch memory."""
+    cdef Py_ssize_t j
+    cdef real* values = at(graph, graph.thread_scratch, &value) + place * op.n_outputs
+    for j in range(op.n_outputs):
+        values[j] = value
+    return values
+
+
 cdef inline const real* scale_of(const Graph* graph, const Op* op, const real* like) noexcept nogil:
     """The weights, or ones."""
-    cdef Py_ssize_t j
-    cdef real* ones
     if op.weights >= 0:
         return weights_of(graph, op, like)
-    ones = at(graph, graph.thread_scratch, like) + 2 * op.n_outputs
-    for j in range(op.n_outputs):
-        ones[j] = 1
-    return ones
+    return constants(graph, op, 2, <real>1)
 
 
 cdef inline const real* shift_of(const Graph* graph, const Op* op, const real* like) noexcept nogil:
     """The biases, or zeros."""
-    cdef Py_ssize_t j
-    cdef real* zeros
     if op.biases >= 0:
         return biases_of(graph, op, like)
-    zeros = at(graph, graph.thread_scratch, like) + 3 * op.n_outputs
-    for j in range(op.n_outputs):
-        zeros[j] = 0
-    return zeros
+    return constants(graph, op, 3, <real>0)
 
 
 cdef inline void learn(
